@@ -1,0 +1,250 @@
+package graph
+
+import (
+	"errors"
+
+	"broadside/kernels"
+)
+
+// BatchNormEps is the constant added to variances, PyTorch's default.
+const BatchNormEps = 1e-5
+
+// pass numbers the passes in the order in which they run.
+type pass int
+
+const (
+	prologue pass = iota // attack only: save the clean input
+	forward
+	backward
+	tangentForward
+	tangentBackward
+	epilogue // attack only: step
+	passes
+)
+
+// op emits the calls of one layer, fused followers included.
+type op interface {
+	forward(c *compiler, n node)
+	backward(c *compiler, n node)
+	tangentForward(c *compiler, n node)
+	tangentBackward(c *compiler, n node)
+}
+
+// virtualBase marks references to buffers that the planner has not placed yet: the buffer's number
+// is added to it.
+const virtualBase kernels.Base = 1 << 20
+
+// buffer is an arena tensor before planning.
+type buffer struct {
+	cells       int
+	first, last int // first and last call that touches it, over all passes
+	offset      int
+}
+
+type compiler struct {
+	net  *Network
+	leaf Leaf
+	opt  Options
+	dev  Workspacer
+	errs []error
+
+	nodes   []node // after fusion
+	calls   [passes][]kernels.Call
+	pass    pass
+	buffers []buffer
+
+	value, tangent  []kernels.Ref // of each value: x and R{x}
+	grad, gradDot   []kernels.Ref // of each value: dx and R{dx}; None until something was written
+	saved           map[Value]map[string]kernels.Ref
+	logits, dlogits kernels.Ref
+	prob, tlogits   kernels.Ref
+	stats           int
+	fold            []kernels.Call
+}
+
+func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
+	c := &compiler{net: net, leaf: leaf, opt: o, dev: dev, saved: map[Value]map[string]kernels.Ref{}}
+	for range net.dims {
+		c.value = append(c.value, kernels.None)
+		c.tangent = append(c.tangent, kernels.None)
+		c.grad = append(c.grad, kernels.None)
+		c.gradDot = append(c.gradDot, kernels.None)
+	}
+	c.value[0] = leaf.X()
+	c.nodes = fuse(net.nodes)
+	return c
+}
+
+func (c *compiler) emit() {
+	if c.opt.Attack != nil {
+		c.saveClean()
+	}
+	c.pass = forward
+	for _, n := range c.nodes {
+		n.op.forward(c, n)
+	}
+	c.logits = c.value[c.net.output]
+	c.loss()
+	if c.opt.ParamGrads || c.opt.InputGrad {
+		c.pass = backward
+		c.grad[c.net.output] = c.dlogits
+		for i := len(c.nodes) - 1; i >= 0; i-- {
+			c.nodes[i].op.backward(c, c.nodes[i])
+		}
+	}
+	if c.opt.Tangent {
+		c.pass = tangentForward
+		for _, n := range c.nodes {
+			n.op.tangentForward(c, n)
+		}
+		c.lossTangent()
+		c.pass = tangentBackward
+		for i := len(c.nodes) - 1; i >= 0; i-- {
+			c.nodes[i].op.tangentBackward(c, c.nodes[i])
+		}
+	}
+	if c.opt.Attack != nil {
+		c.attackStep()
+	}
+}
+
+// loss emits the softmax cross-entropy; its gradient comes with it where a backward pass follows.
+func (c *compiler) loss() {
+	size := c.opt.N * c.net.Classes
+	c.prob = c.buffer(size)
+	c.dlogits = kernels.None
+	if c.opt.ParamGrads || c.opt.InputGrad {
+		c.dlogits = c.buffer(size)
+	}
+	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: c.opt.Smoothing},
+		c.logits, c.leaf.Label(), kernels.None, c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+}
+
+func (c *compiler) lossTangent() {
+	c.gradDot[c.net.output] = c.buffer(c.opt.N * c.net.Classes)
+	c.call(kernels.SoftmaxXentTangent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes)},
+		c.prob, kernels.None, c.tangent[c.net.output], c.gradDot[c.net.output])
+}
+
+// saveClean copies the clean samples and takes their range.
+func (c *compiler) saveClean() {
+	c.pass = prologue
+	count := int64(c.opt.N * c.net.Input.Elems())
+	clean, bounds := c.save(0, "clean", int(count)), c.save(0, "bounds", 2)
+	c.call(kernels.Axpby, kernels.Vector{Count: count, A: 1}, c.leaf.X(), clean)
+	c.call(kernels.MinMax, kernels.Vector{Count: count}, c.leaf.X(), bounds)
+}
+
+func (c *compiler) attackStep() {
+	c.pass = epilogue
+	a := c.opt.Attack
+	shape := kernels.PGD{Count: int64(c.opt.N * c.net.Input.Elems()), Step: a.Step, Eps: a.Eps}
+	c.call(kernels.PGDStep, shape, c.leaf.X(), c.load(0, "clean"), c.grad[0], c.load(0, "bounds"), c.leaf.X())
+}
+
+// finish plans the arena and puts the Program together.
+func (c *compiler) finish() (*Program, error) {
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	pinned := []kernels.Ref{c.logits}
+	if c.opt.InputGrad {
+		pinned = append(pinned, c.grad[0])
+	}
+	p := &Program{Options: c.opt, Net: c.net, Leaf: c.leaf, StatsCells: c.stats, Fold: c.fold}
+	p.ArenaCells = c.plan(pinned)
+	p.Logits = c.place(c.logits)
+	p.InputGrad = kernels.None
+	if c.opt.InputGrad {
+		p.InputGrad = c.place(c.grad[0])
+	}
+	p.Forward, p.Backward = c.calls[forward], c.calls[backward]
+	p.TangentForward, p.TangentBackward = c.calls[tangentForward], c.calls[tangentBackward]
+	if a := c.opt.Attack; a != nil {
+		p.AttackPass = append(p.AttackPass, c.calls[prologue]...)
+		for range a.Iterations {
+			p.AttackPass = append(p.AttackPass, p.Forward...)
+			p.AttackPass = append(p.AttackPass, p.Backward...)
+			p.AttackPass = append(p.AttackPass, c.calls[epilogue]...)
+		}
+	}
+	return p, nil
+}
+
+// call emits a kernel call in the current pass, with workspace if the device wants some.
+func (c *compiler) call(k kernels.Kernel, s kernels.Shape, args ...kernels.Ref) {
+	cells, err := c.dev.Workspace(k, s)
+	if err != nil {
+		c.errs = append(c.errs, err)
+		return
+	}
+	if cells > 0 {
+		args = append(args, c.buffer(cells))
+	}
+	c.calls[c.pass] = append(c.calls[c.pass], kernels.Call{Kernel: k, Shape: s, Args: args})
+}
+
+// buffer returns a new arena tensor.
+func (c *compiler) buffer(cells int) kernels.Ref {
+	c.buffers = append(c.buffers, buffer{cells: cells})
+	return kernels.Ref{Base: virtualBase + kernels.Base(len(c.buffers)-1)}
+}
+
+// activation returns a new arena tensor of a value's size.
+func (c *compiler) activation(v Value) kernels.Ref { return c.buffer(c.elems(v)) }
+
+func (c *compiler) elems(v Value) int { return c.opt.N * c.net.dims[v].Elems() }
+
+// save returns a new named tensor that later passes find with load.
+func (c *compiler) save(v Value, name string, cells int) kernels.Ref {
+	if c.saved[v] == nil {
+		c.saved[v] = map[string]kernels.Ref{}
+	}
+	r := c.buffer(cells)
+	c.saved[v][name] = r
+	return r
+}
+
+func (c *compiler) load(v Value, name string) kernels.Ref { return c.saved[v][name] }
+
+// gradOf returns where the gradient of v (or its tangent) is to be written, and whether there is
+// one already to be added to. Where nobody wants it, ok is false.
+func (c *compiler) gradOf(v Value) (r kernels.Ref, accumulate int32, ok bool) {
+	if v == 0 && (!c.opt.InputGrad || c.pass == tangentBackward) {
+		return kernels.None, 0, false
+	}
+	grads := c.grad
+	if c.pass == tangentBackward {
+		grads = c.gradDot
+	}
+	if !grads[v].IsNone() {
+		return grads[v], 1, true
+	}
+	grads[v] = c.activation(v)
+	return grads[v], 0, true
+}
+
+// param, grad memory, direction and product share one layout.
+func (c *compiler) param(i int, base kernels.Base) kernels.Ref {
+	if i < 0 {
+		return kernels.None
+	}
+	return kernels.Ref{Base: base, Offset: int64(c.net.Params[i].Offset)}
+}
+
+// paramGrad is param in the gradient memory, or None where no gradient is wanted.
+func (c *compiler) paramGrad(i int) kernels.Ref {
+	if !c.opt.ParamGrads {
+		return kernels.None
+	}
+	return c.param(i, GradBase)
+}
+
+func i32(v int) int32 { return int32(v) }
+
+func flag(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,123 @@
+package graph
+
+import (
+	"fmt"
+
+	"broadside/kernels"
+)
+
+// Options say what a Program computes.
+type Options struct {
+	N     int // samples
+	Ghost int // samples per batch normalisation group; 0 means N
+	// Frozen normalises by the running statistics and switches dropout off (eval mode). Otherwise
+	// statistics are each ghost's own, and are left in the stats memory for the fold.
+	Frozen     bool
+	ParamGrads bool // Backward adds to the gradient memory
+	InputGrad  bool // Backward computes the gradient of the input
+	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
+	Smoothing  float64
+	Attack     *Attack // emits the attack pass; needs Frozen and InputGrad
+}
+
+// Attack is a projected sign-gradient attack on a leaf's first N samples, in place, from a clean
+// start, clamped to the smallest and largest value of those samples (Yao et al. 2018 clamp so).
+type Attack struct {
+	Eps, Step  float64 // in units of the network's input
+	Iterations int
+}
+
+// Program is a compiled network: passes over one arena. Sums, not means: Backward adds the gradient of
+// the summed loss, the tangent passes add the Hessian of the summed loss times the direction.
+type Program struct {
+	Options
+	Net  *Network
+	Leaf Leaf
+
+	Forward         []kernels.Call // leaf inputs -> per-sample loss and correctness, logits
+	Backward        []kernels.Call // after Forward
+	TangentForward  []kernels.Call // after Backward; may be repeated with other directions
+	TangentBackward []kernels.Call // after TangentForward
+	AttackPass      []kernels.Call // everything at once: inputs -> perturbed inputs
+	Fold            []kernels.Call // stats memory -> running statistics
+
+	ArenaCells int
+	StatsCells int
+	Logits     kernels.Ref // [N][Classes]
+	InputGrad  kernels.Ref // [N][H][W][C], if asked for
+}
+
+// Leaf lays out the memory of one leaf: up to Capacity samples.
+type Leaf struct {
+	Capacity int
+	In       Dims
+}
+
+// The places in a leaf's memory.
+func (l Leaf) X() kernels.Ref     { return kernels.Ref{Base: LeafBase} }
+func (l Leaf) Label() kernels.Ref { return l.X().At(align(l.Capacity * l.In.Elems())) }
+
+// Index holds the samples' positions in the data set; they also key the random draws.
+func (l Leaf) Index() kernels.Ref { return l.Label().At(align(l.Capacity)) }
+
+// Key is the random key {seed low, seed high, epoch, copy}.
+func (l Leaf) Key() kernels.Ref { return l.Index().At(align(l.Capacity)) }
+
+// Loss and Correct are results, one per sample.
+func (l Leaf) Loss() kernels.Ref    { return l.Key().At(align(4)) }
+func (l Leaf) Correct() kernels.Ref { return l.Loss().At(align(l.Capacity)) }
+
+// Cells is the size of the leaf's memory.
+func (l Leaf) Cells() int { return int(l.Correct().Offset) + align(l.Capacity) }
+
+// Gather returns the call that fills a leaf's first n samples and labels from the data set.
+func (l Leaf) Gather(s kernels.AugmentShape) kernels.Call {
+	return kernels.Call{Kernel: kernels.Augment, Shape: s, Args: []kernels.Ref{
+		{Base: ImageBase}, {Base: LabelBase}, l.Index(), l.Key(), {Base: NormalBase}, l.X(), l.Label()}}
+}
+
+// Workspacer tells how much scratch a kernel needs; every kernels.Device does.
+type Workspacer interface {
+	Workspace(k kernels.Kernel, s kernels.Shape) (int, error)
+}
+
+// Compile compiles a network for a device.
+func Compile(net *Network, leaf Leaf, o Options, dev Workspacer) (*Program, error) {
+	if o.Ghost == 0 {
+		o.Ghost = o.N
+	}
+	if err := o.check(net, leaf); err != nil {
+		return nil, fmt.Errorf("compiling %s: %w", net.Name, err)
+	}
+	c := newCompiler(net, leaf, o, dev)
+	c.emit()
+	p, err := c.finish()
+	if err != nil {
+		return nil, fmt.Errorf("compiling %s for %d samples: %w", net.Name, o.N, err)
+	}
+	return p, nil
+}
+
+func (o Options) check(net *Network, leaf Leaf) error {
+	switch {
+	case o.N < 1 || o.N > leaf.Capacity:
+		return fmt.Errorf("%d samples: must be between 1 and the leaf's %d", o.N, leaf.Capacity)
+	case o.Ghost < 1 || o.Ghost > o.N:
+		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
+	case o.Tangent && !o.ParamGrads:
+		return fmt.Errorf("tangent passes need parameter gradients")
+	case o.Attack != nil && (!o.Frozen || !o.InputGrad):
+		return fmt.Errorf("an attack needs frozen statistics and the input's gradient")
+	}
+	if o.Frozen {
+		return nil
+	}
+	for _, n := range net.nodes {
+		_, isNorm := n.op.(norm)
+		d := net.dims[n.out]
+		if last := o.N % o.Ghost; isNorm && d.H*d.W == 1 && (o.Ghost == 1 || last == 1) {
+			return fmt.Errorf("a ghost of 1 sample has no variance where activations are 1x1: use a ghost of at least 2")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+// Package absa implements ABS and ABSA: batch size adapted by second-order information, with
+// adversarial training (Yao, Gholami, Arfeen, Liaw, Gonzalez, Keutzer, Mahoney 2018, "Large batch
+// size training of neural networks with adversarial training and second-order information").
+//
+// After every epoch the largest eigenvalue of the Hessian is measured on one leaf of training
+// samples. When it has fallen to 1/EigDecrease of its value at the last growth, or when Patience
+// epochs have passed without growth, the batch and the learning rate grow by the factor Growth. ABSA
+// also attacks a fraction of each leaf with FGSM; the fraction shrinks with each growth and is zero
+// from the middle of training on. ABS is ABSA with no attack.
+package absa
+
+import (
+	"fmt"
+	"math"
+
+	"broadside/engine/curvature"
+	"broadside/engine/methods"
+)
+
+// Options are the method's settings. The defaults are the paper's, used there for every experiment.
+type Options struct {
+	MaxBatch       int     `yaml:"max_batch" doc:"largest batch size in samples"`
+	Patience       int     `yaml:"patience" doc:"epochs without growth after which the batch grows anyway (duration factor)"`
+	EigDecrease    float64 `yaml:"eig_decrease" doc:"fall of the top eigenvalue that makes the batch grow"`
+	Growth         int     `yaml:"growth" doc:"factor by which batch and learning rate grow"`
+	AttackFraction float64 `yaml:"attack_fraction" doc:"fraction of each leaf that FGSM perturbs at first (abs: always 0)"`
+	Epsilon        float64 `yaml:"epsilon" doc:"FGSM step in units of the network's input"`
+	AttackDecay    float64 `yaml:"attack_decay" doc:"divides the attack fraction at each growth"`
+	AttackUntil    float64 `yaml:"attack_until" doc:"fraction of training after which attacks stop"`
+	ProbeSamples   int     `yaml:"probe_samples" doc:"training samples the eigenvalue is measured on"`
+	ProbeIters     int     `yaml:"probe_iterations" doc:"most power iterations per probe"`
+	ProbeTolerance float64 `yaml:"probe_tolerance" doc:"relative change at which the power iteration stops"`
+	Compat         string  `yaml:"compat" doc:"hessianflow: samples summed before a growth keep their old weight, as in the authors' code; empty: all samples of an update weigh the same"`
+}
+
+func defaults() *Options {
+	return &Options{MaxBatch: 16384, Patience: 10, EigDecrease: 2, Growth: 2, AttackFraction: 0.2, Epsilon: 0.005,
+		AttackDecay: 2, AttackUntil: 0.5, ProbeSamples: 128, ProbeIters: 10, ProbeTolerance: 1e-2}
+}
+
+const paper = "Yao et al. 2018, arXiv 1810.01021"
+
+func init() {
+	methods.Register(methods.Info{Name: "absa", Paper: paper, Claims: []string{"batch", "attack"},
+		Doc:     "grow batch and learning rate as the top Hessian eigenvalue falls; attack part of each leaf with FGSM",
+		Cost:    "one gradient pass over the attacked samples in the first half of training; at most 10 Hessian-vector products on 128 samples per epoch",
+		Options: func() any { return defaults() },
+		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
+	methods.Register(methods.Info{Name: "abs", Paper: paper, Claims: []string{"batch"},
+		Doc:  "ABSA without the attacks",
+		Cost: "at most 10 Hessian-vector products on 128 samples per epoch",
+		Options: func() any {
+			o := defaults()
+			o.AttackFraction = 0
+			return o
+		},
+		New: func(o any) (methods.Method, error) {
+			if o.(*Options).AttackFraction != 0 {
+				return nil, fmt.Errorf("methods.abs.attack_fraction is %g: abs attacks nothing; use absa", o.(*Options).AttackFraction)
+			}
+			return New(*o.(*Options))
+		}})
+}
+
+// Method is ABSA at work.
+type Method struct {
+	opt   Options
+	leaf  int
+	state state
+	last  *float64 // eigenvalue of the last probe, for the record
+}
+
+// state is what a resume needs.
+type state struct {
+	Reference *float64 `json:"reference"` // eigenvalue at the last growth by eigenvalue, or the first one
+	Duration  int      `json:"duration"`  // epochs since the last growth
+	Attack    float64  `json:"attack"`    // current fraction
+	Full      bool     `json:"full"`      // the batch has reached its maximum
+}
+
+// New checks the options and makes the method.
+func New(o Options) (*Method, error) {
+	for _, c := range []struct {
+		ok   bool
+		key  string
+		got  any
+		want string
+	}{
+		{o.MaxBatch > 0, "max_batch", o.MaxBatch, "at least 1"},
+		{o.Patience > 0, "patience", o.Patience, "at least 1"},
+		{o.EigDecrease > 1, "eig_decrease", o.EigDecrease, "above 1"},
+		{o.Growth > 1, "growth", o.Growth, "at least 2"},
+		{o.AttackFraction >= 0 && o.AttackFraction <= 1, "attack_fraction", o.AttackFraction, "between 0 and 1"},
+		{o.Epsilon >= 0 && !math.IsInf(o.Epsilon, 0), "epsilon", o.Epsilon, "at least 0"},
+		{o.AttackDecay >= 1, "attack_decay", o.AttackDecay, "at least 1"},
+		{o.AttackUntil >= 0 && o.AttackUntil <= 1, "attack_until", o.AttackUntil, "between 0 and 1"},
+		{o.ProbeSamples > 0, "probe_samples", o.ProbeSamples, "at least 1"},
+		{o.ProbeIters > 0, "probe_iterations", o.ProbeIters, "at least 1"},
+		{o.ProbeTolerance > 0, "probe_tolerance", o.ProbeTolerance, "above 0"},
+		{o.Compat == "" || o.Compat == "hessianflow", "compat", o.Compat, "empty or hessianflow"},
+	} {
+		if !c.ok {
+			return nil, fmt.Errorf("methods.absa.%s is %v: must be %s", c.key, c.got, c.want)
+		}
+	}
+	return &Method{opt: o, state: state{Attack: o.AttackFraction}}, nil
+}
+
+// Prepare checks the options against the training.
+func (m *Method) Prepare(t methods.Training) error {
+	m.leaf = t.Leaf()
+	if m.opt.MaxBatch < t.BaseBatch() || m.opt.MaxBatch%t.Leaf() != 0 {
+		return fmt.Errorf("methods.absa.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
+			m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
+	}
+	if t.Batch() >= m.opt.MaxBatch {
+		m.state.Full = true
+	}
+	return nil
+}
+
+// Attack returns FGSM on the current fraction of a leaf; below one sample there is none.
+func (m *Method) Attack() methods.Attack {
+	if m.state.Attack <= 1/float64(m.leaf) {
+		return methods.Attack{}
+	}
+	return methods.Attack{Samples: max(int(float64(m.leaf)*m.state.Attack), 1), Eps: m.opt.Epsilon, Step: m.opt.Epsilon, Iterations: 1}
+}
+
+// EpochEnd measures the eigenvalue and grows the batch when one of the two triggers fires.
+func (m *Method) EpochEnd(t methods.Training) error {
+	m.last = nil
+	if !m.state.Full {
+		if err := m.probe(t); err != nil {
+			return err
+		}
+	}
+	if m.state.Duration >= m.opt.Patience {
+		if err := m.grow(t, "duration"); err != nil {
+			return err
+		}
+	}
+	if t.Epoch() >= int(float64(t.Epochs())*m.opt.AttackUntil) {
+		m.state.Attack = 0
+	}
+	return nil
+}
+
+func (m *Method) probe(t methods.Training) error {
+	e, err := t.TopEigenvalue(methods.Probe{Samples: m.opt.ProbeSamples, Options: curvature.Options{
+		K: 1, MaxIterations: m.opt.ProbeIters, Tolerance: m.opt.ProbeTolerance}})
+	if err != nil {
+		return err
+	}
+	m.last = &e.Value
+	m.state.Duration++
+	switch {
+	case m.state.Reference == nil:
+		m.state.Reference = &e.Value
+	case e.Value > 0 && e.Value <= *m.state.Reference/m.opt.EigDecrease:
+		// A negative quotient says that the eigenvector of largest magnitude is a direction of
+		// negative curvature, not that the loss got flatter: it never makes the batch grow.
+		m.state.Reference = &e.Value
+		return m.grow(t, "eig")
+	}
+	return nil
+}
+
+// grow multiplies batch and learning rate, up to the maximum.
+func (m *Method) grow(t methods.Training, trigger string) error {
+	before := t.Batch()
+	after := before * m.opt.Growth
+	m.state.Attack /= m.opt.AttackDecay
+	if after >= m.opt.MaxBatch {
+		after = m.opt.MaxBatch
+		m.state.Attack, m.state.Full = 0, true
+	}
+	m.state.Duration = 0
+	carry := methods.Reweight
+	if m.opt.Compat == "hessianflow" {
+		carry = methods.KeepWeights
+	}
+	if err := t.SetBatch(after, carry, trigger); err != nil {
+		return err
+	}
+	t.ScaleLR(float64(after) / float64(before))
+	return nil
+}
+
+// State returns the state to keep in checkpoints.
+func (m *Method) State() any { return &m.state }
+
+// Report adds the eigenvalue and the attack fraction to the epoch's record.
+func (m *Method) Report() map[string]float64 {
+	out := map[string]float64{"attack_fraction": m.state.Attack}
+	if m.last != nil {
+		out["eigenvalue"] = *m.last
+	}
+	return out
+}

@@ -1,0 +1,116 @@
+// Package schedule holds learning-rate schedules: factors of the base learning rate as functions of
+// the progress of training.
+package schedule
+
+import (
+	"fmt"
+	"math"
+)
+
+// Schedule gives the factor of the base learning rate at a progress of so many epochs: 2.5 is the
+// middle of the third epoch.
+type Schedule interface {
+	Factor(epochs float64) float64
+}
+
+// Constant keeps the base learning rate.
+type Constant struct{}
+
+// Factor returns 1.
+func (Constant) Factor(float64) float64 { return 1 }
+
+// Step multiplies by Decay once for every epoch count in At that has been completed.
+type Step struct {
+	At    []int
+	Decay float64
+}
+
+// Factor returns Decay to the power of the milestones passed.
+func (s Step) Factor(epochs float64) float64 { return math.Pow(s.Decay, float64(s.Passed(epochs))) }
+
+// Passed counts the milestones reached.
+func (s Step) Passed(epochs float64) int {
+	n := 0
+	for _, at := range s.At {
+		if epochs >= float64(at) {
+			n++
+		}
+	}
+	return n
+}
+
+// Cosine falls from 1 to End along half a cosine over Epochs (Loshchilov and Hutter 2017, no restarts).
+type Cosine struct {
+	Epochs float64
+	End    float64 // final factor
+}
+
+// Factor returns End + (1-End)(1+cos(pi t))/2.
+func (s Cosine) Factor(epochs float64) float64 {
+	t := math.Min(epochs/s.Epochs, 1)
+	return s.End + (1-s.End)*(1+math.Cos(math.Pi*t))/2
+}
+
+// Poly falls from 1 to End as (1-t)^Power over Epochs (You et al. 2017 use Power 2).
+type Poly struct {
+	Epochs, Power float64
+	End           float64 // final factor
+}
+
+// Factor returns End + (1-End)(1-t)^Power.
+func (s Poly) Factor(epochs float64) float64 {
+	t := math.Min(epochs/s.Epochs, 1)
+	return s.End + (1-s.End)*math.Pow(1-t, s.Power)
+}
+
+// Warmup rises linearly from the factor From to the following schedule's own over Epochs, update by
+// update (Goyal et al. 2017).
+type Warmup struct {
+	Epochs float64
+	From   float64
+	Then   Schedule
+}
+
+// Factor returns the following schedule's factor, scaled while warming up.
+func (s Warmup) Factor(epochs float64) float64 {
+	f := s.Then.Factor(epochs)
+	if epochs >= s.Epochs {
+		return f
+	}
+	return f * (s.From + (1-s.From)*epochs/s.Epochs)
+}
+
+// Options are the settings a schedule can be made of.
+type Options struct {
+	Name         string
+	Epochs       int
+	At           []int
+	Decay        float64
+	End, Power   float64
+	WarmupEpochs float64
+	WarmupFrom   float64
+}
+
+// Names lists the schedules New knows.
+var Names = []string{"constant", "step", "cosine", "poly"}
+
+// New makes the named schedule.
+func New(o Options) (Schedule, error) {
+	var s Schedule
+	switch o.Name {
+	case "constant":
+		s = Constant{}
+	case "step":
+		s = Step{At: o.At, Decay: o.Decay}
+	case "cosine":
+		s = Cosine{Epochs: float64(o.Epochs), End: o.End}
+	case "poly":
+		s = Poly{Epochs: float64(o.Epochs), Power: o.Power, End: o.End}
+	default:
+		return nil, fmt.Errorf("unknown schedule %q; known are %v", o.Name, Names)
+	}
+	if o.WarmupEpochs > 0 {
+		s = Warmup{Epochs: o.WarmupEpochs, From: o.WarmupFrom, Then: s}
+	}
+	return s, nil
+}

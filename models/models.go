@@ -1,0 +1,88 @@
+// Package models holds the network architectures, one file each. Parameters are named as in a
+// PyTorch state dict, so that checkpoints load there.
+package models
+
+import (
+	"fmt"
+	"regexp"
+	"sort"
+	"strconv"
+
+	"broadside/engine/graph"
+)
+
+// Family is a set of architectures whose names share a pattern, as in resnet20 and resnet32.
+type Family struct {
+	Pattern  string   // regular expression for the whole name; its groups are whole numbers
+	Doc      string   // one line, with the paper
+	Examples []string // names worth listing
+	Input    graph.Dims
+	// Build adds the layers; sizes are the pattern's groups.
+	Build func(n *graph.Network, sizes []int) (graph.Value, error)
+}
+
+var families []Family
+
+// register enrols a family; each architecture's file calls it from init.
+func register(f Family) { families = append(families, f) }
+
+// New builds the named model for samples of the given size.
+func New(name string, input graph.Dims, classes int) (*graph.Network, error) {
+	for _, f := range families {
+		groups := regexp.MustCompile("^" + f.Pattern + "$").FindStringSubmatch(name)
+		if groups == nil {
+			continue
+		}
+		sizes, err := atoi(groups[1:])
+		if err != nil {
+			return nil, fmt.Errorf("model %s: %w", name, err)
+		}
+		n := graph.New(name, input, classes)
+		out, err := f.Build(n, sizes)
+		if err != nil {
+			return nil, fmt.Errorf("model %s: %w", name, err)
+		}
+		return n.Build(out)
+	}
+	return nil, fmt.Errorf("unknown model %q; known are %v", name, Names())
+}
+
+// Families returns the known families, sorted by their first example.
+func Families() []Family {
+	out := append([]Family(nil), families...)
+	sort.Slice(out, func(i, j int) bool { return out[i].Examples[0] < out[j].Examples[0] })
+	return out
+}
+
+// Names returns the example names of every family, sorted.
+func Names() []string {
+	var out []string
+	for _, f := range families {
+		out = append(out, f.Examples...)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func atoi(digits []string) ([]int, error) {
+	out := make([]int, len(digits))
+	for i, s := range digits {
+		v, err := strconv.Atoi(s)
+		if err != nil || v > 10000 {
+			return nil, fmt.Errorf("size %s is out of range", s)
+		}
+		out[i] = v
+	}
+	return out, nil
+}
+
+// cifar is the input size that most models here were published for.
+var cifar = graph.Dims{H: 32, W: 32, C: 3}
+
+func conv3x3(n *graph.Network, name string, x graph.Value, k, stride int) graph.Value {
+	return n.Conv2D(name, x, k, graph.Square(3, stride, 1), graph.ConvOptions{})
+}
+
+func conv1x1(n *graph.Network, name string, x graph.Value, k, stride int) graph.Value {
+	return n.Conv2D(name, x, k, graph.Square(1, stride, 0), graph.ConvOptions{})
+}

@@ -1,0 +1,87 @@
+package models
+
+import (
+	"strings"
+	"testing"
+
+	"broadside/engine/graph"
+)
+
+// The counts are PyTorch's for the same architectures.
+func TestParameterCounts(t *testing.T) {
+	imageNet, mnist := graph.Dims{H: 224, W: 224, C: 3}, graph.Dims{H: 28, W: 28, C: 1}
+	for _, c := range []struct {
+		name    string
+		in      graph.Dims
+		classes int
+		want    int
+	}{
+		{"c1", cifar, 10, 1756682},
+		{"c2", cifar, 10, 1148746},
+		{"f1", mnist, 10, 1462794},
+		{"resnet8", cifar, 10, 78042},
+		{"resnet20", cifar, 10, 272474},
+		{"resnet32", cifar, 10, 466906},
+		{"resnet44", cifar, 10, 661338},
+		{"resnet56", cifar, 10, 855770},
+		{"resnet18", imageNet, 1000, 11689512},
+		{"resnet34", imageNet, 1000, 21797672},
+		{"resnet50", imageNet, 1000, 25557032},
+		{"resnet18-cifar", cifar, 10, 11173962},
+		{"resnet34-cifar", cifar, 10, 21282122},
+		{"resnet50-cifar", cifar, 10, 23520842},
+		{"wrn-16-2", cifar, 10, 691674},
+		{"wrn-16-4", cifar, 10, 2748890},
+		{"wrn-28-10", cifar, 10, 36479194},
+	} {
+		n, err := New(c.name, c.in, c.classes)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got := n.ParamCount(); got != c.want {
+			t.Errorf("%s has %d parameters; want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestParametersHaveDistinctNamesAndPlaces(t *testing.T) {
+	for _, f := range Families() {
+		for _, name := range f.Examples {
+			n, err := New(name, f.Input, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, end := map[string]bool{}, 0
+			for _, p := range n.Params {
+				if seen[p.Name] {
+					t.Errorf("%s: parameter %s twice", name, p.Name)
+				}
+				seen[p.Name] = true
+				if p.Offset < end || p.Offset%16 != 0 {
+					t.Errorf("%s: %s starts at %d, inside or unaligned (previous end %d)", name, p.Name, p.Offset, end)
+				}
+				end = p.Offset + p.Size()
+			}
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, want := range map[string]string{
+		"resnet21":       "6n+2",
+		"resnet2":        "6n+2",
+		"wrn-17-4":       "6n+4",
+		"wrn-16-0":       "width 0",
+		"resnet99999999": "out of range",
+		"vgg":            "unknown model",
+	} {
+		_, err := New(name, cifar, 10)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v; want one with %q", name, err, want)
+		}
+	}
+	if _, err := New("c2", graph.Dims{H: 4, W: 4, C: 3}, 10); err == nil || !strings.Contains(err.Error(), "does not fit") {
+		t.Errorf("c2 on 4x4 images: error %v; want one that says it does not fit", err)
+	}
+}
