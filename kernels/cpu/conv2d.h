@@ -1,0 +1,217 @@
+// conv2d.h: the convolution kernels of the table: forward, and the gradients to input and weights.
+//
+// Implicit GEMM: no im2col buffer, only a zero-padded copy of a cache-sized tile of the input. All
+// kernels run on one thread, take their scratch from the workspace argument and add in a fixed order.
+
+#include "conv2d_plan.h"
+#include "conv2d_correlate.h"
+#include "conv2d_weight.h"
+
+// Aims for tiles of the correlations: window cells, and at least so many positions that reading the
+// packed weights costs little.
+enum { correlate_tile_cells = 32768, correlate_tile_pixels = 128 };
+
+// pack_filter packs the weights of one run: dst[i][lane] = src[i element + lane channel], zero-padded
+// from `lanes` to `width`.
+static void pack_filter(const float *src, index_t len, index_t element, index_t lanes, index_t channel,
+                        index_t width, float *dst) {
+  if (lanes < width) memset(dst, 0, sizeof(float) * len * width);
+  if (channel == 1) {
+    for (index_t i = 0; i < len; i++) memcpy(dst + i * width, src + i * element, sizeof(float) * lanes);
+    return;
+  }
+  for (index_t l = 0; l < lanes; l++)
+    for (index_t i = 0; i < len; i++) dst[i * width + l] = src[i * element + l * channel];
+}
+
+// ---- forward
+
+static correlation forward_correlation(const conv_shape &s) {
+  correlation c = {};
+  c.window = forward_window(s);
+  c.tiles = make_tiling(c.window, correlate_tile_cells, correlate_tile_pixels);
+  c.out_h = s.oh, c.out_w = s.ow, c.out_c = s.k;
+  c.groups = s.groups, c.in_channels = s.c / s.groups, c.out_channels = s.k / s.groups;
+  c.out_step_h = c.out_step_w = 1;
+  c.weight_cells = line_up(s.groups * group_weight_cells(c, s.r * s.s));
+  return c;
+}
+
+static phase forward_phase(const conv_shape &s) {
+  phase ph = {};
+  ph.taps_h = s.r, ph.taps_w = s.s, ph.last_h = s.oh, ph.last_w = s.ow;
+  return ph;
+}
+
+static void pack_forward(const conv_shape &s, const float *w, float *packed) {
+  index_t channels = s.k / s.groups, len = s.r * s.s * (s.c / s.groups);
+  for (index_t g = 0; g < s.groups; g++) {
+    for (index_t k = 0; k < channels; k += max_vectors * VW) {
+      index_t lanes = min_index(channels - k, max_vectors * VW), width = round_up(lanes, VW);
+      pack_filter(w + (g * channels + k) * len, len, 1, lanes, len, width, packed);
+      packed += len * width;
+    }
+  }
+}
+
+// ---- backward to the input
+//
+// dx[y] sums dy[(y + pad - r) / stride] w[r] over the r that divide evenly. Write y + pad = stride j + a:
+// for each a, the phase, that is a correlation of dy at rows j - t with the taps r = a + stride t, a
+// convolution of stride 1 whose outputs lie stride rows apart. Columns likewise.
+
+// phase_taps counts the taps a, a + stride, ... of a filter.
+BS_INLINE index_t phase_taps(index_t kernel, index_t stride, index_t a) {
+  return a < kernel ? ceil_div(kernel - a, stride) : 0;
+}
+
+// first_position is the j of the first rows of dx, and end_position one behind the last, of any phase.
+BS_INLINE index_t first_position(index_t stride, index_t pad) { return pad / stride; }
+BS_INLINE index_t end_position(index_t size, index_t stride, index_t pad) { return (size - 1 + pad) / stride + 1; }
+
+static sliding_window backward_window(const conv_shape &s) {
+  sliding_window v = {};
+  v.n = s.n, v.h = s.oh, v.w = s.ow, v.c = s.k;
+  index_t first_h = first_position(s.stride_h, s.pad_h), first_w = first_position(s.stride_w, s.pad_w);
+  v.rows = end_position(s.h, s.stride_h, s.pad_h) - first_h;
+  v.cols = end_position(s.w, s.stride_w, s.pad_w) - first_w;
+  v.step_h = v.step_w = 1;
+  v.extent_h = phase_taps(s.r, s.stride_h, 0), v.extent_w = phase_taps(s.s, s.stride_w, 0);
+  v.top = first_h - (v.extent_h - 1), v.left = first_w - (v.extent_w - 1);
+  set_direct(&v);
+  return v;
+}
+
+static correlation backward_correlation(const conv_shape &s) {
+  correlation c = {};
+  c.window = backward_window(s);
+  c.tiles = make_tiling(c.window, correlate_tile_cells,
+                        ceil_div(correlate_tile_pixels, min_index(s.stride_h * s.stride_w, 4)));
+  c.out_h = s.h, c.out_w = s.w, c.out_c = s.c;
+  c.groups = s.groups, c.in_channels = s.k / s.groups, c.out_channels = s.c / s.groups;
+  c.out_step_h = s.stride_h, c.out_step_w = s.stride_w;
+  c.weight_cells = line_up(s.groups * group_weight_cells(c, s.r * s.s));
+  return c;
+}
+
+// phase_axis fills in one axis of phase a: its taps and the positions whose outputs exist.
+static void phase_axis(index_t size, index_t kernel, index_t stride, index_t pad, index_t a, index_t *taps,
+                       index_t *skip, index_t *first, index_t *last, index_t *origin) {
+  index_t base = first_position(stride, pad);
+  *taps = phase_taps(kernel, stride, a);
+  *skip = phase_taps(kernel, stride, 0) - *taps;
+  *origin = stride * base + a - pad; // of position 0; lies in (-stride, stride)
+  *first = *origin < 0 ? 1 : 0;
+  *last = *origin < size ? (size - 1 - *origin) / stride + 1 : 0;
+}
+
+static phase backward_phase(const conv_shape &s, index_t a, index_t b) {
+  phase ph = {};
+  phase_axis(s.h, s.r, s.stride_h, s.pad_h, a, &ph.taps_h, &ph.skip_h, &ph.first_h, &ph.last_h, &ph.origin_h);
+  phase_axis(s.w, s.s, s.stride_w, s.pad_w, b, &ph.taps_w, &ph.skip_w, &ph.first_w, &ph.last_w, &ph.origin_w);
+  return ph;
+}
+
+// next_weights is where the weights of the phase after ph start.
+static index_t next_weights(const correlation &c, const phase &ph) {
+  return ph.weights + c.groups * group_weight_cells(c, ph.taps_h * ph.taps_w);
+}
+
+// pack_backward packs a phase's weights: taps in reverse, input channels as lanes.
+static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index_t b, const float *w, float *packed) {
+  index_t inputs = s.c / s.groups, outputs = s.k / s.groups, filter = s.r * s.s * inputs;
+  for (index_t g = 0; g < s.groups; g++) {
+    for (index_t c = 0; c < inputs; c += max_vectors * VW) {
+      index_t lanes = min_index(inputs - c, max_vectors * VW), width = round_up(lanes, VW);
+      for (index_t i = ph.taps_h - 1; i >= 0; i--) {
+        for (index_t j = ph.taps_w - 1; j >= 0; j--) {
+          index_t tap = (a + s.stride_h * i) * s.s + b + s.stride_w * j;
+          pack_filter(w + g * outputs * filter + tap * inputs + c, outputs, filter, lanes, 1, width, packed);
+          packed += outputs * width;
+        }
+      }
+    }
+  }
+}
+
+static void backward_tile(const correlation &c, const conv_shape &s, const window_tile &tile, const float *packed,
+                          float *dx, const block_output &out) {
+  index_t weights = 0;
+  for (index_t a = 0; a < s.stride_h; a++) {
+    for (index_t b = 0; b < s.stride_w; b++) {
+      phase ph = backward_phase(s, a, b);
+      ph.weights = weights;
+      weights = next_weights(c, ph);
+      correlate_phase(c, ph, tile, packed, dx, out);
+    }
+  }
+}
+
+// ---- the table's kernels
+
+static index_t correlation_cells(const correlation &c) {
+  return c.weight_cells + buffer_cells(c.window, c.tiles) + line_cells;
+}
+
+static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *) {
+  conv_shape s;
+  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
+  const float *x = (const float *)arg[0], *w = (const float *)arg[1], *bias = (const float *)arg[2];
+  float *y = (float *)arg[3], *packed = align_cells(arg[4]);
+  if (!x || !w || !y || !arg[4]) return BS_BAD_ARGUMENT;
+  correlation c = forward_correlation(s);
+  phase ph = forward_phase(s);
+  block_output out = {0, shape->conv2d.accumulate != 0, shape->conv2d.relu != 0, bias};
+  pack_forward(s, w, packed);
+  for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
+    for (index_t row0 = 0; row0 < s.oh; row0 += c.tiles.rows) {
+      window_tile tile = open_tile(c.window, c.tiles, n0, row0, x, packed + c.weight_cells);
+      correlate_phase(c, ph, tile, packed, y, out);
+    }
+  }
+  return BS_OK;
+}
+
+static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *) {
+  conv_shape s;
+  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
+  const float *dy = (const float *)arg[0], *w = (const float *)arg[1];
+  float *dx = (float *)arg[2], *packed = align_cells(arg[3]);
+  if (!dy || !w || !dx || !arg[3]) return BS_BAD_ARGUMENT;
+  correlation c = backward_correlation(s);
+  block_output out = {0, shape->conv2d.accumulate != 0, false, NULL};
+  index_t weights = 0;
+  for (index_t a = 0; a < s.stride_h; a++) {
+    for (index_t b = 0; b < s.stride_w; b++) {
+      phase ph = backward_phase(s, a, b);
+      ph.weights = weights;
+      pack_backward(s, ph, a, b, w, packed + weights);
+      weights = next_weights(c, ph);
+    }
+  }
+  for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
+    for (index_t row0 = 0; row0 < c.window.rows; row0 += c.tiles.rows) {
+      window_tile tile = open_tile(c.window, c.tiles, n0, row0, dy, packed + c.weight_cells);
+      backward_tile(c, s, tile, packed, dx, out);
+    }
+  }
+  return BS_OK;
+}
+
+static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg, void *) {
+  conv_shape s;
+  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
+  if (!arg[0] || !arg[1] || !arg[2] || !arg[4]) return BS_BAD_ARGUMENT;
+  weight_gradient(make_weight_plan(s), (const float *)arg[0], (const float *)arg[1], (float *)arg[2],
+                  (float *)arg[3], align_cells(arg[4]));
+  return BS_OK;
+}
+
+// conv2d_workspace is the workspace function of the three kernels: cells, or -1 for a bad shape.
+static int64_t conv2d_workspace(int32_t kernel, const bs_shape *shape) {
+  conv_shape s;
+  if (!conv_shape_from(shape->conv2d, &s)) return -1;
+  if (kernel == BS_CONV2D_FORWARD) return correlation_cells(forward_correlation(s));
+  if (kernel == BS_CONV2D_BACKWARD_INPUT) return correlation_cells(backward_correlation(s));
+  return make_weight_plan(s).cells;
+}

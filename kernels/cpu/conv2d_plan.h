@@ -1,0 +1,140 @@
+// conv2d_plan.h: what the convolution kernels share: checked shapes, tiles, and zero-padded windows.
+
+// Cells are counted and indexed in 64 bits.
+typedef int64_t index_t;
+
+// A convolution in 64-bit sizes; see bs_conv2d.
+struct conv_shape {
+  index_t n, h, w, c, k, r, s, stride_h, stride_w, pad_h, pad_w, groups, oh, ow;
+};
+
+BS_INLINE index_t min_index(index_t a, index_t b) { return a < b ? a : b; }
+BS_INLINE index_t max_index(index_t a, index_t b) { return a > b ? a : b; }
+BS_INLINE index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
+BS_INLINE index_t round_up(index_t a, index_t b) { return ceil_div(a, b) * b; }
+
+// Sizes within a workspace are whole cache lines of 16 cells, and aligned_cells adds the slack that
+// align_cells may skip.
+enum { line_cells = 16 };
+BS_INLINE index_t line_up(index_t cells) { return round_up(cells, line_cells); }
+BS_INLINE float *align_cells(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
+
+static bool conv_axis_valid(index_t in, index_t kernel, index_t stride, index_t pad, index_t out) {
+  if (in <= 0 || kernel <= 0 || stride <= 0 || pad < 0 || out <= 0) return false;
+  return in + 2 * pad >= kernel && out == (in + 2 * pad - kernel) / stride + 1;
+}
+
+// conv_shape_from checks a shape. A 1x1 convolution without stride and padding, and so a linear layer,
+// becomes one image of n h w rows of one pixel.
+static bool conv_shape_from(const bs_conv2d &b, conv_shape *out) {
+  if (b.n <= 0 || b.c <= 0 || b.k <= 0 || b.groups <= 0 || b.c % b.groups || b.k % b.groups) return false;
+  if (!conv_axis_valid(b.h, b.r, b.stride_h, b.pad_h, b.oh)) return false;
+  if (!conv_axis_valid(b.w, b.s, b.stride_w, b.pad_w, b.ow)) return false;
+  conv_shape s = {b.n,        b.h,        b.w,     b.c,     b.k,      b.r,  b.s,
+                  b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow};
+  if (s.h == s.oh && s.w == s.ow && s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) {
+    s.h = s.oh = s.n * s.h * s.w;
+    s.n = s.w = s.ow = s.stride_h = s.stride_w = 1;
+  }
+  *out = s;
+  return true;
+}
+
+// A window slides over the images of a tensor [n][h][w][c]. Position (i, j) of rows x cols positions
+// sees the extent_h x extent_w pixels from row top + step_h i and column left + step_w j; pixels
+// outside the image are zeros. Where there are none (direct) the tensor is read in place, else a
+// tile of positions is first copied into a zero-padded buffer.
+struct sliding_window {
+  index_t n, h, w, c;
+  index_t rows, cols, top, left, step_h, step_w, extent_h, extent_w;
+  bool direct;
+};
+
+BS_INLINE bool axis_inside(index_t first, index_t positions, index_t step, index_t extent, index_t size) {
+  return first >= 0 && first + (positions - 1) * step + extent <= size;
+}
+
+static void set_direct(sliding_window *v) {
+  v->direct = axis_inside(v->top, v->rows, v->step_h, v->extent_h, v->h) &&
+              axis_inside(v->left, v->cols, v->step_w, v->extent_w, v->w);
+}
+
+// forward_window is the window of the forward pass over its input.
+static sliding_window forward_window(const conv_shape &s) {
+  sliding_window v = {s.n,      s.h,      s.w,        s.c,        s.oh, s.ow, -s.pad_h,
+                      -s.pad_w, s.stride_h, s.stride_w, s.r,        s.s,  false};
+  set_direct(&v);
+  return v;
+}
+
+BS_INLINE index_t buffer_cols(const sliding_window &v) { return (v.cols - 1) * v.step_w + v.extent_w; }
+BS_INLINE index_t buffer_rows(const sliding_window &v, index_t rows) {
+  return (rows - 1) * v.step_h + v.extent_h;
+}
+
+// Tiles: `images` whole images, or one image's `rows` rows of positions.
+struct tiling {
+  index_t images, rows;
+};
+
+// make_tiling aims at windows of at most `cells` cells, but tiles of at least `pixels` positions.
+static tiling make_tiling(const sliding_window &v, index_t cells, index_t pixels) {
+  index_t row_cells = buffer_cols(v) * v.c;
+  index_t fit = (cells / row_cells - v.extent_h) / v.step_h + 1;
+  index_t rows = max_index(max_index(fit, 1), ceil_div(pixels, v.cols));
+  if (rows < v.rows) return {1, ceil_div(v.rows, ceil_div(v.rows, rows))};
+  index_t image_cells = buffer_rows(v, v.rows) * row_cells;
+  index_t images = max_index(cells / image_cells, ceil_div(pixels, v.rows * v.cols));
+  return {min_index(max_index(images, 1), v.n), v.rows};
+}
+
+static index_t buffer_cells(const sliding_window &v, const tiling &t) {
+  if (v.direct) return 0;
+  return line_up(t.images * buffer_rows(v, t.rows) * buffer_cols(v) * v.c);
+}
+
+// A tile of positions: images [n0, n0 + images), rows [row0, row0 + rows), and where its window
+// lies in memory: the first pixel, and the distances between pixels, rows and images.
+struct window_tile {
+  index_t n0, images, row0, rows;
+  const float *at;
+  index_t pixel, row, image;
+};
+
+// copy_image_window copies rows [top, top + rows) of one image with the window's left and right margin.
+static void copy_image_window(const sliding_window &v, const float *image, index_t top, index_t rows, float *to) {
+  index_t cols = buffer_cols(v), row_cells = cols * v.c;
+  index_t first = min_index(max_index(-v.left, 0), cols);
+  index_t last = max_index(min_index(v.w - v.left, cols), first);
+  for (index_t i = 0; i < rows; i++, to += row_cells) {
+    index_t y = top + i;
+    if (y < 0 || y >= v.h || first == last) {
+      memset(to, 0, sizeof(float) * row_cells);
+      continue;
+    }
+    memset(to, 0, sizeof(float) * first * v.c);
+    memcpy(to + first * v.c, image + (y * v.w + v.left + first) * v.c, sizeof(float) * (last - first) * v.c);
+    memset(to + last * v.c, 0, sizeof(float) * (cols - last) * v.c);
+  }
+}
+
+// open_tile makes the window of a tile readable, through the buffer if need be.
+static window_tile open_tile(const sliding_window &v, const tiling &t, index_t n0, index_t row0, const float *tensor,
+                             float *buffer) {
+  window_tile tile = {};
+  tile.n0 = n0, tile.row0 = row0;
+  tile.images = min_index(t.images, v.n - n0), tile.rows = min_index(t.rows, v.rows - row0);
+  tile.pixel = v.c;
+  index_t top = v.top + row0 * v.step_h, image = v.h * v.w * v.c;
+  if (v.direct) {
+    tile.row = v.w * v.c, tile.image = image;
+    tile.at = tensor + n0 * image + (top * v.w + v.left) * v.c;
+    return tile;
+  }
+  index_t rows = buffer_rows(v, tile.rows);
+  tile.row = buffer_cols(v) * v.c, tile.image = rows * tile.row;
+  tile.at = buffer;
+  for (index_t i = 0; i < tile.images; i++)
+    copy_image_window(v, tensor + (n0 + i) * image, top, rows, buffer + i * tile.image);
+  return tile;
+}

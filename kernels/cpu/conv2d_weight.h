@@ -1,0 +1,191 @@
+// conv2d_weight.h: the convolution's gradients to its weights and bias.
+//
+// The register block is E neighbouring elements of a filter (taps and input channels) by NV vectors of
+// output channels. It walks over a tile's pixels: per pixel NV loads of dy, E broadcasts of x and E NV
+// multiply-adds. Between tiles the sums rest in packed accumulators, which are added to dw at the end;
+// so a weight is a sum of sums, which also keeps the rounding error small.
+
+// A walk over a tile's pixels: images x rows x cols, with the distances in x and dy.
+struct weight_walk {
+  index_t images, rows, cols;
+  index_t x_image, x_row, x_pixel, y_image, y_row, y_pixel;
+};
+
+typedef void (*weight_fn)(const float *x, const float *dy, const weight_walk &walk, float *sums);
+
+template <int E, int NV>
+static void weight_block(const float *x, const float *dy, const weight_walk &walk, float *sums) {
+  vf acc[E][NV];
+#pragma GCC unroll 16
+  for (int e = 0; e < E; e++)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) acc[e][v] = load(sums + (e * NV + v) * VW);
+  const index_t x_pixel = walk.x_pixel, y_pixel = walk.y_pixel;
+  for (index_t n = 0; n < walk.images; n++) {
+    for (index_t row = 0; row < walk.rows; row++) {
+      const float *xp = x + n * walk.x_image + row * walk.x_row;
+      const float *yp = dy + n * walk.y_image + row * walk.y_row;
+      for (index_t col = 0; col < walk.cols; col++, xp += x_pixel, yp += y_pixel) {
+        vf d[NV];
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; v++) d[v] = load(yp + v * VW);
+#pragma GCC unroll 16
+        for (int e = 0; e < E; e++) {
+          vf a = set1(xp[e]);
+#pragma GCC unroll 2
+          for (int v = 0; v < NV; v++) acc[e][v] = fmadd(a, d[v], acc[e][v]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int e = 0; e < E; e++)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) store(sums + (e * NV + v) * VW, acc[e][v]);
+}
+
+template <int E, int NV> static weight_fn weight_block_of(int elements) {
+  if constexpr (E > 1) {
+    if (elements < E) return weight_block_of<E - 1, NV>(elements);
+  }
+  return weight_block<E, NV>;
+}
+
+static weight_fn choose_weight(int elements, int vectors) {
+  return vectors == 1 ? weight_block_of<narrow_block, 1>(elements) : weight_block_of<wide_block, 2>(elements);
+}
+
+// The plan of a weight gradient. Packed sums: [group][block of channels][tap][input channel][lane], as
+// packed weights. A last vector of channels that is not full is copied into a panel, zero-padded.
+struct weight_plan {
+  conv_shape shape;
+  sliding_window window;
+  tiling tiles;
+  index_t in_channels, out_channels, taps;           // per group
+  index_t sum_cells, bias_cells, panel_cells, cells; // cells: the whole workspace
+};
+
+// Aims for tiles: x in the L1 cache where the sums are few; larger tiles where they have to come from
+// outer caches each time.
+enum { weight_tile_cells = 6144, weight_tile_pixels = 64, weight_large_sums = 131072, weight_large_pixels = 256 };
+
+static weight_plan make_weight_plan(const conv_shape &s) {
+  weight_plan p = {};
+  p.shape = s, p.window = forward_window(s);
+  p.in_channels = s.c / s.groups, p.out_channels = s.k / s.groups, p.taps = s.r * s.s;
+  p.sum_cells = line_up(s.groups * p.taps * p.in_channels * round_up(p.out_channels, VW));
+  p.bias_cells = line_up(round_up(s.k, VW));
+  p.tiles = make_tiling(p.window, weight_tile_cells,
+                        p.sum_cells > weight_large_sums ? weight_large_pixels : weight_tile_pixels);
+  if (p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
+  p.cells = p.sum_cells + p.bias_cells + p.panel_cells + buffer_cells(p.window, p.tiles) + line_cells;
+  return p;
+}
+
+// join_rows makes the rows part of the columns, and the images rows, where the pixels of neighbouring
+// rows follow one another at an even distance.
+static bool join_rows(weight_walk *w) {
+  bool even = w->x_row == w->cols * w->x_pixel && w->y_row == w->cols * w->y_pixel;
+  if (w->rows > 1 && w->cols > 1 && !even) return false;
+  if (w->cols == 1) w->x_pixel = w->x_row, w->y_pixel = w->y_row;
+  w->cols *= w->rows, w->rows = w->images, w->images = 1;
+  w->x_row = w->x_image, w->y_row = w->y_image;
+  return true;
+}
+
+// pack_panel copies `lanes` channels of a tile's pixels of dy, zero-padded to `width`.
+static void pack_panel(const float *dy, index_t pixels, index_t pixel, int lanes, int width, float *panel) {
+  for (index_t i = 0; i < pixels; i++, dy += pixel, panel += width)
+    for (int v = 0; v < width; v += VW) store(panel + v, load_partial(dy + v, lanes - v));
+}
+
+// weight_channels adds a tile's products with one block of output channels to the sums.
+static void weight_channels(const weight_plan &p, const window_tile &tile, const float *x, const float *dy,
+                            const weight_walk &walk, int vectors, float *sums) {
+  bool one_run = p.shape.groups == 1;
+  index_t runs = one_run ? 1 : p.shape.s, len = one_run ? p.shape.s * p.in_channels : p.in_channels;
+  index_t blocks = ceil_div(len, block_size(vectors)), small = len / blocks, larger = len % blocks;
+  weight_fn small_fn = choose_weight((int)small, vectors), large_fn = choose_weight((int)small + 1, vectors);
+  for (index_t r = 0; r < p.shape.r; r++) {
+    for (index_t s = 0; s < runs; s++) {
+      const float *at = x + r * tile.row + s * tile.pixel;
+      for (index_t b = 0; b < blocks; b++) {
+        index_t size = small + (b < larger);
+        (b < larger ? large_fn : small_fn)(at, dy, walk, sums);
+        at += size, sums += size * vectors * VW;
+      }
+    }
+  }
+}
+
+// weight_tile adds a tile's products to all sums. dy points to the tile's first pixel.
+static void weight_tile(const weight_plan &p, const window_tile &tile, const float *dy, float *panel, float *sums) {
+  const conv_shape &s = p.shape;
+  weight_walk walk = {};
+  walk.images = tile.images, walk.rows = tile.rows, walk.cols = s.ow;
+  walk.x_image = tile.image, walk.x_row = tile.row * s.stride_h, walk.x_pixel = tile.pixel * s.stride_w;
+  index_t pixels = tile.images * tile.rows * s.ow;
+  for (index_t g = 0; g < s.groups; g++) {
+    for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
+      int lanes = (int)min_index(p.out_channels - k, max_vectors * VW), vectors = lanes > VW ? 2 : 1;
+      const float *from = dy + g * p.out_channels + k;
+      walk.y_pixel = s.k;
+      if (lanes % VW) {
+        pack_panel(from, pixels, s.k, lanes, vectors * VW, panel);
+        from = panel, walk.y_pixel = vectors * VW;
+      }
+      walk.y_row = s.ow * walk.y_pixel;
+      walk.y_image = tile.rows * walk.y_row;
+      weight_walk flat = walk;
+      if (join_rows(&flat)) join_rows(&flat);
+      weight_channels(p, tile, tile.at + g * p.in_channels, from, flat, vectors, sums);
+      sums += p.taps * p.in_channels * vectors * VW;
+    }
+  }
+}
+
+// bias_tile adds a tile's sum of dy over its pixels, in four interleaved parts, to `sums`.
+static void bias_tile(const float *dy, index_t pixels, index_t channels, float *sums) {
+  for (index_t k = 0; k < channels; k += VW) {
+    int lanes = (int)min_index(channels - k, VW);
+    const float *p = dy + k;
+    vf part[4] = {};
+    index_t i = 0;
+    for (; i + 4 <= pixels; i += 4, p += 4 * channels)
+      for (int j = 0; j < 4; j++) part[j] += load_partial(p + j * channels, lanes);
+    for (; i < pixels; i++, p += channels) part[0] += load_partial(p, lanes);
+    store(sums + k, load(sums + k) + ((part[0] + part[1]) + (part[2] + part[3])));
+  }
+}
+
+// add_sums adds the packed sums to dw [k][r][s][c/groups].
+static void add_sums(const weight_plan &p, const float *sums, float *dw) {
+  index_t elements = p.taps * p.in_channels;
+  for (index_t g = 0; g < p.shape.groups; g++) {
+    for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
+      index_t lanes = min_index(p.out_channels - k, max_vectors * VW), width = lanes > VW ? 2 * VW : VW;
+      for (index_t l = 0; l < lanes; l++, dw += elements)
+        for (index_t e = 0; e < elements; e++) dw[e] += sums[e * width + l];
+      sums += elements * width;
+    }
+  }
+}
+
+// weight_gradient adds to dw and, where it is not NULL, to dbias.
+static void weight_gradient(const weight_plan &p, const float *x, const float *dy, float *dw, float *dbias,
+                            float *work) {
+  float *sums = work, *bias = sums + p.sum_cells, *panel = bias + p.bias_cells, *buffer = panel + p.panel_cells;
+  memset(sums, 0, sizeof(float) * (p.sum_cells + p.bias_cells));
+  const conv_shape &s = p.shape;
+  for (index_t n0 = 0; n0 < s.n; n0 += p.tiles.images) {
+    for (index_t row0 = 0; row0 < s.oh; row0 += p.tiles.rows) {
+      window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
+      const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
+      weight_tile(p, tile, dy_tile, panel, sums);
+      if (dbias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);
+    }
+  }
+  add_sums(p, sums, dw);
+  if (!dbias) return;
+  for (index_t k = 0; k < s.k; k++) dbias[k] += bias[k];
+}
