@@ -134,15 +134,25 @@ static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index
   }
 }
 
+// clear_tile zeroes a tile's rows of dx: the outputs of phases without taps stay so, and the others are
+// then written to cache, as stores several pixels apart would miss it one by one.
+static void clear_tile(const conv_shape &s, const window_tile &tile, float *dx) {
+  index_t top = tile.row0 * s.stride_h - s.pad_h % s.stride_h;
+  index_t first = max_index(top, 0), last = min_index(top + tile.rows * s.stride_h, s.h);
+  for (index_t n = tile.n0; n < tile.n0 + tile.images && first < last; n++)
+    memset(dx + (n * s.h + first) * s.w * s.c, 0, sizeof(float) * (last - first) * s.w * s.c);
+}
+
 static void backward_tile(const correlation &c, const conv_shape &s, const window_tile &tile, const float *packed,
                           float *dx, const block_output &out) {
   index_t weights = 0;
+  if (!out.add && s.stride_h * s.stride_w > 1) clear_tile(s, tile, dx);
   for (index_t a = 0; a < s.stride_h; a++) {
     for (index_t b = 0; b < s.stride_w; b++) {
       phase ph = backward_phase(s, a, b);
       ph.weights = weights;
       weights = next_weights(c, ph);
-      correlate_phase(c, ph, tile, packed, dx, out);
+      if (ph.taps_h > 0 && ph.taps_w > 0) correlate_phase(c, ph, tile, packed, dx, out);
     }
   }
 }

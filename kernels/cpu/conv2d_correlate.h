@@ -155,13 +155,12 @@ static void correlate_pixels(const pixel_run &run, int vectors, const float *w, 
 // correlate_channels computes a block of output channels for a walk, cutting the reduction into parts.
 static void correlate_channels(const pixel_run &run, int vectors, const float *w, const reduction &whole,
                                block_output out) {
-  index_t limit = reduction_cells / (vectors * VW * max_index(whole.cols, 1));
+  index_t limit = reduction_cells / (vectors * VW * whole.cols);
   index_t len = min_index(whole.len, max_index(limit, 1));
-  index_t rows = min_index(max_index(limit / max_index(whole.len, 1), 1), whole.rows);
-  if (whole.rows == 0 || whole.len == 0) rows = len = 1;
+  index_t rows = min_index(max_index(limit / whole.len, 1), whole.rows);
   bool relu = out.relu;
-  for (index_t r = 0; r < max_index(whole.rows, 1); r += rows) {
-    for (index_t i = 0; i < max_index(whole.len, 1); i += len) {
+  for (index_t r = 0; r < whole.rows; r += rows) {
+    for (index_t i = 0; i < whole.len; i += len) {
       reduction part = whole;
       part.rows = min_index(rows, whole.rows - r), part.len = min_index(len, whole.len - i);
       bool first = r == 0 && i == 0, last = r + rows >= whole.rows && i + len >= whole.len;
@@ -174,7 +173,8 @@ static void correlate_channels(const pixel_run &run, int vectors, const float *w
   }
 }
 
-// correlate_phase computes one phase's outputs in a tile. `out` holds what to do with the sums.
+// correlate_phase computes the outputs of a phase that has taps in a tile. `out` holds what to do with
+// the sums.
 static void correlate_phase(const correlation &c, const phase &ph, const window_tile &tile, const float *weights,
                             float *y, block_output out) {
   index_t row0 = max_index(ph.first_h, tile.row0), row1 = min_index(ph.last_h, tile.row0 + tile.rows);
