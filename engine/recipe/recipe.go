@@ -1,0 +1,118 @@
+// Package recipe reads, checks and writes recipes: the YAML file that says everything about a run.
+//
+// A recipe is read strictly. An unknown key, a duplicate key, a value of the wrong type or a value
+// that makes no sense is refused with the place, the full dotted path of the key and what would be
+// right. Values may be overridden by "a.b=c" strings, which are treated like lines of the file.
+// Names of models, data sets, optimizers and methods are not checked here: those who own the
+// registries do that, with [Suggest] for their hints.
+package recipe
+
+// Recipe is one training run. The yaml and doc tags of the structs below are the documentation that
+// [Keys] prints; a default tag describes a default that is not a plain value.
+type Recipe struct {
+	Name       string     `yaml:"name" doc:"name of the run" default:"the file's name"`
+	Data       Data       `yaml:"data"`
+	Model      Model      `yaml:"model"`
+	Train      Train      `yaml:"train"`
+	Batch      Batch      `yaml:"batch"`
+	Optimizer  Optimizer  `yaml:"optimizer"`
+	Schedule   Schedule   `yaml:"schedule"`
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	Methods    []Method   `yaml:"methods" doc:"large-batch methods in any order, each as '- name: {option: value}'"`
+}
+
+// Data says what is trained on and how a sample is prepared.
+type Data struct {
+	Name       string   `yaml:"name" doc:"data set" default:"required"`
+	Path       string   `yaml:"path" doc:"folder or file of the data set; a bundled data set needs none"`
+	Augment    []string `yaml:"augment" doc:"augmentations of training samples: pad_crop, flip, cutout; or none"`
+	Normalize  string   `yaml:"normalize" doc:"none keeps pixels in [0, 1]; dataset subtracts the data set's mean and divides by its standard deviation"`
+	Pad        int      `yaml:"pad" doc:"zero pixels that pad_crop adds on each side before it crops"`
+	CutoutSize int      `yaml:"cutout_size" doc:"side of the square that cutout erases, in pixels"`
+	TrainLimit int      `yaml:"train_limit" doc:"use only the first training samples; 0 uses all"`
+	TestLimit  int      `yaml:"test_limit" doc:"use only the first test samples; 0 uses all"`
+}
+
+// Model names the network. The name carries the size, so there is nothing else to choose.
+type Model struct {
+	Name string `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
+}
+
+// Train holds the length of the run and what belongs to no other part.
+type Train struct {
+	Epochs         int     `yaml:"epochs" doc:"passes over the training set"`
+	Seed           uint64  `yaml:"seed" doc:"key of all random numbers: weights, order, augmentation"`
+	Precision      string  `yaml:"precision" doc:"arithmetic of the passes: f32"`
+	LabelSmoothing float64 `yaml:"label_smoothing" doc:"share of each label spread evenly over all classes, in [0, 1)"`
+	EvalEvery      int     `yaml:"eval_every" doc:"epochs between two evaluations on the test set; the last epoch is always evaluated"`
+}
+
+// Batch says how a step is cut: a batch is size/leaf leaves, dealt in order into lanes.
+type Batch struct {
+	Size  int `yaml:"size" doc:"samples of one update at the start of the run"`
+	Leaf  int `yaml:"leaf" doc:"samples that one device computes alone; divides size" default:"the smaller of 128 and batch.size"`
+	Ghost int `yaml:"ghost" doc:"samples that share batch norm statistics; divides leaf" default:"batch.leaf"`
+	Lanes int `yaml:"lanes" doc:"partial sums of a step, a power of two; the largest number of devices"`
+}
+
+// Optimizer is the update rule, with PyTorch's meaning of momentum and weight decay.
+type Optimizer struct {
+	Name         string   `yaml:"name" doc:"update rule"`
+	LR           float64  `yaml:"lr" doc:"learning rate before schedule and methods"`
+	Momentum     float64  `yaml:"momentum" doc:"momentum coefficient, in [0, 1)"`
+	Nesterov     bool     `yaml:"nesterov" doc:"use Nesterov momentum"`
+	WeightDecay  float64  `yaml:"weight_decay" doc:"L2 coefficient added to the gradient"`
+	DecayExclude []string `yaml:"decay_exclude" doc:"parameters without weight decay: bn (scale and shift of batch norm), bias; empty decays all"`
+}
+
+// Schedule is the learning rate over the run.
+type Schedule struct {
+	Name         string  `yaml:"name" doc:"constant, step, cosine or poly"`
+	At           []int   `yaml:"at" doc:"step: epochs after which the learning rate is multiplied by factor"`
+	Factor       float64 `yaml:"factor" doc:"step: the multiplier"`
+	EndLR        float64 `yaml:"end_lr" doc:"cosine, poly: learning rate at the end of the run"`
+	Power        float64 `yaml:"power" doc:"poly: the exponent"`
+	WarmupEpochs float64 `yaml:"warmup_epochs" doc:"epochs over which the learning rate rises linearly from warmup_from to 1, per update"`
+	WarmupFrom   float64 `yaml:"warmup_from" doc:"where the warm-up starts, as a fraction of lr"`
+}
+
+// Checkpoint says when the run is saved.
+type Checkpoint struct {
+	EveryUpdates int `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves only at the end"`
+	Keep         int `yaml:"keep" doc:"newest checkpoints that are kept"`
+}
+
+// Default returns a recipe with every default that does not depend on another key. Data and model
+// have no name yet, and batch.leaf and batch.ghost are 0 until [Recipe.Resolve].
+func Default() *Recipe {
+	return &Recipe{
+		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16},
+		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1},
+		Batch:      Batch{Size: 128, Lanes: 8},
+		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
+		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2},
+		Checkpoint: Checkpoint{EveryUpdates: 500, Keep: 3},
+	}
+}
+
+// Resolve fills in the defaults that depend on other keys and then checks all values, as
+// [Recipe.Validate] does.
+func (r *Recipe) Resolve() error {
+	if r.Batch.Leaf == 0 {
+		r.Batch.Leaf = min(128, r.Batch.Size)
+	}
+	if r.Batch.Ghost == 0 {
+		r.Batch.Ghost = r.Batch.Leaf
+	}
+	return r.Validate()
+}
+
+// Method returns the entry of the method called name, and whether the recipe has it.
+func (r *Recipe) Method(name string) (Method, bool) {
+	for _, m := range r.Methods {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Method{}, false
+}

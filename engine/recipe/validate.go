@@ -1,0 +1,151 @@
+package recipe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// maxBatch and maxLanes bound what a recipe may ask for; both are far above any real use.
+const (
+	maxBatch = 1 << 24
+	maxLanes = 64
+)
+
+// checker collects the values that make no sense, one line each.
+type checker struct{ errs []error }
+
+func (c *checker) want(ok bool, format string, args ...any) {
+	if !ok {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+// Validate checks the values of a resolved recipe. Every mistake is one line that names the key, the
+// value and what would be right.
+func (r *Recipe) Validate() error {
+	c := &checker{}
+	c.name(r.Name)
+	c.data(&r.Data)
+	c.want(r.Model.Name != "", "model.name is missing: name a network, such as resnet20")
+	c.train(&r.Train)
+	c.batch(&r.Batch)
+	c.optimizer(&r.Optimizer)
+	c.schedule(&r.Schedule, r.Train.Epochs)
+	c.want(r.Checkpoint.EveryUpdates >= 0, "checkpoint.every_updates %d is negative: use a number of updates, or 0 to save only at the end", r.Checkpoint.EveryUpdates)
+	c.want(r.Checkpoint.Keep >= 1, "checkpoint.keep %d keeps no checkpoint: use 1 or more", r.Checkpoint.Keep)
+	return errors.Join(c.errs...)
+}
+
+// name is printed in titles and may become a folder.
+func (c *checker) name(name string) {
+	bad := func(r rune) bool { return r == '/' || r == '\\' || !unicode.IsPrint(r) }
+	ok := name != "" && len(name) <= 100 && name != "." && name != ".." && !strings.ContainsFunc(name, bad)
+	c.want(ok, "name %s cannot name a run: use up to 100 printable characters without slashes", clip(name))
+}
+
+func (c *checker) data(d *Data) {
+	c.want(d.Name != "", "data.name is missing: name a data set, such as cifar10")
+	c.oneOf("data.normalize", d.Normalize, "none", "dataset")
+	c.subset("data.augment", d.Augment, "pad_crop", "flip", "cutout")
+	c.want(d.Pad >= 0 && d.Pad <= 1024, "data.pad %d is out of range: use 0 to 1024 pixels", d.Pad)
+	c.want(d.Pad != 0 || !slices.Contains(d.Augment, "pad_crop"), "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment")
+	c.want(d.CutoutSize >= 1 && d.CutoutSize <= 1024, "data.cutout_size %d is out of range: use 1 to 1024 pixels", d.CutoutSize)
+	c.want(d.TrainLimit >= 0, "data.train_limit %d is negative: use a number of samples, or 0 for all", d.TrainLimit)
+	c.want(d.TestLimit >= 0, "data.test_limit %d is negative: use a number of samples, or 0 for all", d.TestLimit)
+}
+
+func (c *checker) train(t *Train) {
+	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
+	c.want(t.Precision == "f32", "train.precision %s is not supported: use f32", clip(t.Precision))
+	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
+	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
+}
+
+// batch stops at the first mistake: the later checks divide by the values of the earlier ones.
+func (c *checker) batch(b *Batch) {
+	c.want(b.Lanes >= 1 && b.Lanes <= maxLanes && bits.OnesCount(uint(b.Lanes)) == 1,
+		"batch.lanes %d is not a power of two from 1 to %d: use 8", b.Lanes, maxLanes)
+	switch {
+	case b.Size < 1 || b.Size > maxBatch:
+		c.want(false, "batch.size %d is out of range: use 1 to %d samples", b.Size, maxBatch)
+	case b.Leaf < 1:
+		c.want(false, "batch.leaf %d is too small: use 1 or more samples that divide batch.size %d", b.Leaf, b.Size)
+	case b.Ghost < 1:
+		c.want(false, "batch.ghost %d is too small: use 1 or more samples that divide batch.leaf %d", b.Ghost, b.Leaf)
+	case b.Size < b.Ghost:
+		c.want(false, "batch.size %d is smaller than batch.ghost %d: use a batch.ghost that divides %d, or a batch.size of %d or more", b.Size, b.Ghost, b.Size, b.Ghost)
+	case b.Size%b.Leaf != 0:
+		c.want(false, "batch.size %d is not a multiple of batch.leaf %d: use %s, or a batch.leaf that divides %d", b.Size, b.Leaf, multiples(b.Size, b.Leaf), b.Size)
+	case b.Leaf%b.Ghost != 0:
+		c.want(false, "batch.ghost %d does not divide batch.leaf %d: use %d", b.Ghost, b.Leaf, largestDivisor(b.Leaf, b.Ghost))
+	}
+}
+
+// multiples names the multiples of unit on both sides of n.
+func multiples(n, unit int) string {
+	below := n / unit * unit
+	if below == 0 {
+		return fmt.Sprint(unit)
+	}
+	return fmt.Sprintf("%d or %d", below, below+unit)
+}
+
+// largestDivisor returns the largest divisor of n that is at most the given bound.
+func largestDivisor(n, most int) int {
+	for d := min(n, most); d > 1; d-- {
+		if n%d == 0 {
+			return d
+		}
+	}
+	return 1
+}
+
+func (c *checker) optimizer(o *Optimizer) {
+	c.want(o.Name != "", "optimizer.name is empty: use sgd")
+	c.want(o.LR > 0 && finite(o.LR), "optimizer.lr %v is not a learning rate: use a number above 0", o.LR)
+	c.want(o.Momentum >= 0 && o.Momentum < 1, "optimizer.momentum %v is out of range: use 0 or more and less than 1", o.Momentum)
+	c.want(!o.Nesterov || o.Momentum != 0, "optimizer.nesterov true needs momentum: set optimizer.momentum above 0")
+	c.want(o.WeightDecay >= 0 && finite(o.WeightDecay), "optimizer.weight_decay %v is out of range: use 0 or more", o.WeightDecay)
+	c.subset("optimizer.decay_exclude", o.DecayExclude, "bn", "bias")
+}
+
+func (c *checker) schedule(s *Schedule, epochs int) {
+	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly")
+	c.want(s.Name != "step" || len(s.At) > 0, "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]")
+	for i, at := range s.At {
+		c.want(at > 0 && at < epochs, "schedule.at %d is outside the run: use epochs above 0 and below train.epochs %d", at, epochs)
+		c.want(i == 0 || at > s.At[i-1], "schedule.at %d comes after %d: list the epochs in increasing order", at, s.At[max(i-1, 0)])
+	}
+	c.want(s.Factor > 0 && finite(s.Factor), "schedule.factor %v is not a multiplier: use a number above 0, such as 0.2", s.Factor)
+	c.want(s.EndLR >= 0 && finite(s.EndLR), "schedule.end_lr %v is not a learning rate: use 0 or more", s.EndLR)
+	c.want(s.Power > 0 && finite(s.Power), "schedule.power %v is not an exponent: use a number above 0, such as 2", s.Power)
+	c.want(s.WarmupEpochs >= 0 && s.WarmupEpochs <= float64(epochs), "schedule.warmup_epochs %v does not fit into the run: use 0 to train.epochs %d", s.WarmupEpochs, epochs)
+	c.want(s.WarmupFrom >= 0 && s.WarmupFrom <= 1, "schedule.warmup_from %v is not a fraction of the learning rate: use 0 to 1", s.WarmupFrom)
+}
+
+// oneOf checks a value against the words that are allowed.
+func (c *checker) oneOf(key, value string, words ...string) {
+	if slices.Contains(words, value) {
+		return
+	}
+	message := fmt.Sprintf("%s %s is not known: use %s", key, clip(value), strings.Join(words, ", "))
+	if near := Suggest(value, words); near != "" {
+		message += "; did you mean " + near + "?"
+	}
+	c.want(false, "%s", message)
+}
+
+// subset checks that each value is one of words and none is repeated.
+func (c *checker) subset(key string, values []string, words ...string) {
+	for i, v := range values {
+		c.oneOf(key, v, words...)
+		c.want(!slices.Contains(values[:i], v), "%s %s is listed twice: list it once", key, clip(v))
+	}
+}
+
+func finite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
