@@ -1,0 +1,184 @@
+package data
+
+import (
+	"fmt"
+	"strings"
+
+	"broadside/testdata"
+)
+
+// Spec says which set to load.
+type Spec struct {
+	Name string // one of Names
+	Path string // folder of the set's files; not used by a bundled set
+	// Coarse takes the 20 coarse labels of CIFAR-100 instead of its 100 fine ones.
+	Coarse bool
+	// TrainLimit and TestLimit cut the sets down to balanced subsets of that size; 0 keeps all.
+	TrainLimit, TestLimit int
+}
+
+// Info describes a set that Open knows.
+type Info struct {
+	Name, Title string
+	Files       string // what Path must hold
+	Bundled     bool   // needs no path
+}
+
+// dataset is an entry of the registry: what both sets have in common, and how to load them.
+type dataset struct {
+	Info
+	folder string // name of the folder that the official archive unpacks to
+	load   func(f folder, base Set, spec Spec) (*Pair, error)
+	base   Set
+}
+
+// The normalisation constants are those that published training code uses. CIFAR-100 takes
+// CIFAR-10's, as the large-batch papers' code does.
+var (
+	cifarMean, cifarStd     = []float32{0.4914, 0.4822, 0.4465}, []float32{0.2023, 0.1994, 0.2010}
+	mnistMean, mnistStd     = []float32{0.1307}, []float32{0.3081}
+	fashionMean, fashionStd = []float32{0.2860}, []float32{0.3530}
+)
+
+var (
+	cifar10Names   = []string{"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
+	digitNames     = []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}
+	fashionNames   = []string{"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"}
+	idxFiles       = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (each plain or .gz)"
+	fashionBase    = Set{Classes: 10, ClassNames: fashionNames, Mean: fashionMean, Std: fashionStd}
+	registeredSets = []dataset{
+		{Info: Info{Name: "cifar10", Title: "CIFAR-10, 50,000 + 10,000 colour images of 32x32", Files: "data_batch_1.bin to data_batch_5.bin, test_batch.bin"},
+			folder: "cifar-10-batches-bin", load: loadCIFAR10,
+			base: Set{Classes: 10, ClassNames: cifar10Names, Mean: cifarMean, Std: cifarStd}},
+		{Info: Info{Name: "cifar100", Title: "CIFAR-100, 50,000 + 10,000 colour images of 32x32", Files: "train.bin, test.bin"},
+			folder: "cifar-100-binary", load: loadCIFAR100,
+			base: Set{Classes: 100, Mean: cifarMean, Std: cifarStd}},
+		{Info: Info{Name: "mnist", Title: "MNIST, 60,000 + 10,000 grey images of 28x28", Files: idxFiles},
+			load: loadIDXPair, base: Set{Classes: 10, ClassNames: digitNames, Mean: mnistMean, Std: mnistStd}},
+		{Info: Info{Name: "fashion-mnist", Title: "Fashion-MNIST, 60,000 + 10,000 grey images of 28x28", Files: idxFiles},
+			load: loadIDXPair, base: fashionBase},
+		{Info: Info{Name: "fashion-mnist-small", Title: "8,000 + 2,000 images of Fashion-MNIST, bundled", Bundled: true},
+			load: loadIDXPair, base: fashionBase},
+	}
+)
+
+// Sets describes the sets that Open knows.
+func Sets() []Info {
+	infos := make([]Info, len(registeredSets))
+	for i, d := range registeredSets {
+		infos[i] = d.Info
+	}
+	return infos
+}
+
+// Names lists the sets that Open knows.
+func Names() []string {
+	names := make([]string, len(registeredSets))
+	for i, d := range registeredSets {
+		names[i] = d.Name
+	}
+	return names
+}
+
+// Open loads a set by name and checks it. An unknown name gives an error with the known ones; a
+// missing or damaged file, an error that names it and says what would be right.
+func Open(spec Spec) (*Pair, error) {
+	d, err := lookup(spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if spec.TrainLimit < 0 || spec.TestLimit < 0 {
+		return nil, fmt.Errorf("data set %s: limits %d and %d: a limit is the number of images, 0 for all",
+			d.Name, spec.TrainLimit, spec.TestLimit)
+	}
+	f := folder{testdata.FashionMNISTSmall(), "bundled " + d.Name}
+	if !d.Bundled {
+		if spec.Path == "" {
+			return nil, fmt.Errorf("data set %s needs a path: the folder with %s", d.Name, d.Files)
+		}
+		if f, err = openFolder(spec.Path, d.folder); err != nil {
+			return nil, err
+		}
+	}
+	pair, err := d.load(f, d.base, spec)
+	if err != nil {
+		return nil, fmt.Errorf("data set %s: %w", d.Name, err)
+	}
+	pair.Train.Name, pair.Test.Name = d.Name+" train", d.Name+" test"
+	if err := pair.Check(); err != nil {
+		return nil, err
+	}
+	return pair.Limit(spec.TrainLimit, spec.TestLimit), nil
+}
+
+func lookup(name string) (*dataset, error) {
+	for i := range registeredSets {
+		if registeredSets[i].Name == name {
+			return &registeredSets[i], nil
+		}
+	}
+	return nil, fmt.Errorf("no data set is called %q; did you mean %s? There are %s",
+		name, nearest(name, Names()), strings.Join(Names(), ", "))
+}
+
+func loadCIFAR10(f folder, base Set, _ Spec) (*Pair, error) {
+	return loadCIFARPair(f, base, cifar10, cifar10Train, cifar10Test)
+}
+
+func loadCIFAR100(f folder, base Set, spec Spec) (*Pair, error) {
+	if spec.Coarse {
+		base.Classes = 20
+		return loadCIFARPair(f, base, cifar100Coarse, cifar100Train, cifar100Test)
+	}
+	return loadCIFARPair(f, base, cifar100Fine, cifar100Train, cifar100Test)
+}
+
+func loadCIFARPair(f folder, base Set, l cifarLayout, train, test []cifarFile) (*Pair, error) {
+	a, err := loadCIFAR(f, base, l, train)
+	if err != nil {
+		return nil, err
+	}
+	b, err := loadCIFAR(f, base, l, test)
+	return &Pair{Train: a, Test: b}, err
+}
+
+func loadIDXPair(f folder, base Set, _ Spec) (*Pair, error) {
+	a, err := loadIDX(f, base, "train-images", "train-labels")
+	if err != nil {
+		return nil, err
+	}
+	b, err := loadIDX(f, base, "t10k-images", "t10k-labels")
+	return &Pair{Train: a, Test: b}, err
+}
+
+// nearest returns the candidate with the smallest edit distance to the name.
+func nearest(name string, candidates []string) string {
+	best, bestDistance := "", -1
+	for _, c := range candidates {
+		if d := editDistance(strings.ToLower(name), c); bestDistance < 0 || d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// editDistance is the Levenshtein distance in bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitute := diagonal
+			if a[i] != b[j] {
+				substitute++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitute, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
