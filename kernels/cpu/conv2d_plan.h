@@ -43,10 +43,11 @@ static bool conv_shape_from(const bs_conv2d &b, conv_shape *out) {
 // A window slides over the images of a tensor [n][h][w][c]. Position (i, j) of rows x cols positions
 // sees the extent_h x extent_w pixels from row top + step_h i and column left + step_w j; pixels
 // outside the image are zeros. Where there are none (direct) the tensor is read in place, else a
-// tile of positions is first copied into a zero-padded buffer.
+// tile of positions is first copied into a zero-padded buffer with `pitch` cells from pixel to pixel.
 struct sliding_window {
   index_t n, h, w, c;
   index_t rows, cols, top, left, step_h, step_w, extent_h, extent_w;
+  index_t pitch;
   bool direct;
 };
 
@@ -55,14 +56,17 @@ BS_INLINE bool axis_inside(index_t first, index_t positions, index_t step, index
 }
 
 static void set_direct(sliding_window *v) {
+  v->pitch = v->c;
   v->direct = axis_inside(v->top, v->rows, v->step_h, v->extent_h, v->h) &&
               axis_inside(v->left, v->cols, v->step_w, v->extent_w, v->w);
 }
 
 // forward_window is the window of the forward pass over its input.
 static sliding_window forward_window(const conv_shape &s) {
-  sliding_window v = {s.n,      s.h,      s.w,        s.c,        s.oh, s.ow, -s.pad_h,
-                      -s.pad_w, s.stride_h, s.stride_w, s.r,        s.s,  false};
+  sliding_window v = {};
+  v.n = s.n, v.h = s.h, v.w = s.w, v.c = s.c;
+  v.rows = s.oh, v.cols = s.ow, v.top = -s.pad_h, v.left = -s.pad_w;
+  v.step_h = s.stride_h, v.step_w = s.stride_w, v.extent_h = s.r, v.extent_w = s.s;
   set_direct(&v);
   return v;
 }
@@ -79,7 +83,7 @@ struct tiling {
 
 // make_tiling aims at windows of at most `cells` cells, but tiles of at least `pixels` positions.
 static tiling make_tiling(const sliding_window &v, index_t cells, index_t pixels) {
-  index_t row_cells = buffer_cols(v) * v.c;
+  index_t row_cells = buffer_cols(v) * v.pitch;
   index_t fit = (cells / row_cells - v.extent_h) / v.step_h + 1;
   index_t rows = max_index(max_index(fit, 1), ceil_div(pixels, v.cols));
   if (rows < v.rows) return {1, ceil_div(v.rows, ceil_div(v.rows, rows))};
@@ -90,7 +94,7 @@ static tiling make_tiling(const sliding_window &v, index_t cells, index_t pixels
 
 static index_t buffer_cells(const sliding_window &v, const tiling &t) {
   if (v.direct) return 0;
-  return line_up(t.images * buffer_rows(v, t.rows) * buffer_cols(v) * v.c);
+  return line_up(t.images * buffer_rows(v, t.rows) * buffer_cols(v) * v.pitch);
 }
 
 // A tile of positions: images [n0, n0 + images), rows [row0, row0 + rows), and where its window
@@ -101,9 +105,18 @@ struct window_tile {
   index_t pixel, row, image;
 };
 
+// copy_pixels copies pixels into a buffer row.
+static void copy_pixels(const sliding_window &v, const float *from, index_t pixels, float *to) {
+  if (v.pitch == v.c) {
+    memcpy(to, from, sizeof(float) * pixels * v.c);
+    return;
+  }
+  for (index_t i = 0; i < pixels; i++) memcpy(to + i * v.pitch, from + i * v.c, sizeof(float) * v.c);
+}
+
 // copy_image_window copies rows [top, top + rows) of one image with the window's left and right margin.
 static void copy_image_window(const sliding_window &v, const float *image, index_t top, index_t rows, float *to) {
-  index_t cols = buffer_cols(v), row_cells = cols * v.c;
+  index_t cols = buffer_cols(v), row_cells = cols * v.pitch;
   index_t first = min_index(max_index(-v.left, 0), cols);
   index_t last = max_index(min_index(v.w - v.left, cols), first);
   for (index_t i = 0; i < rows; i++, to += row_cells) {
@@ -112,9 +125,9 @@ static void copy_image_window(const sliding_window &v, const float *image, index
       memset(to, 0, sizeof(float) * row_cells);
       continue;
     }
-    memset(to, 0, sizeof(float) * first * v.c);
-    memcpy(to + first * v.c, image + (y * v.w + v.left + first) * v.c, sizeof(float) * (last - first) * v.c);
-    memset(to + last * v.c, 0, sizeof(float) * (cols - last) * v.c);
+    memset(to, 0, sizeof(float) * first * v.pitch);
+    copy_pixels(v, image + (y * v.w + v.left + first) * v.c, last - first, to + first * v.pitch);
+    memset(to + last * v.pitch, 0, sizeof(float) * (cols - last) * v.pitch);
   }
 }
 
@@ -124,7 +137,7 @@ static window_tile open_tile(const sliding_window &v, const tiling &t, index_t n
   window_tile tile = {};
   tile.n0 = n0, tile.row0 = row0;
   tile.images = min_index(t.images, v.n - n0), tile.rows = min_index(t.rows, v.rows - row0);
-  tile.pixel = v.c;
+  tile.pixel = v.direct ? v.c : v.pitch;
   index_t top = v.top + row0 * v.step_h, image = v.h * v.w * v.c;
   if (v.direct) {
     tile.row = v.w * v.c, tile.image = image;
@@ -132,7 +145,7 @@ static window_tile open_tile(const sliding_window &v, const tiling &t, index_t n
     return tile;
   }
   index_t rows = buffer_rows(v, tile.rows);
-  tile.row = buffer_cols(v) * v.c, tile.image = rows * tile.row;
+  tile.row = buffer_cols(v) * v.pitch, tile.image = rows * tile.row;
   tile.at = buffer;
   for (index_t i = 0; i < tile.images; i++)
     copy_image_window(v, tensor + (n0 + i) * image, top, rows, buffer + i * tile.image);

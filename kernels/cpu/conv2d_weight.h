@@ -56,14 +56,20 @@ static weight_fn choose_weight(int elements, int vectors) {
 }
 
 // The plan of a weight gradient. Packed sums: [group][block of channels][tap][input channel][lane], as
-// packed weights. A last vector of channels that is not full is copied into a panel, zero-padded.
+// packed weights. A block of dy's channels is copied into a panel, zero-padded, where its last vector is
+// not full or its pixels lie badly in cache.
 struct weight_plan {
   conv_shape shape;
   sliding_window window;
   tiling tiles;
   index_t in_channels, out_channels, taps;           // per group
+  bool one_run, panel; // a filter row is one run in the window; dy is always copied into a panel
   index_t sum_cells, bias_cells, panel_cells, cells; // cells: the whole workspace
 };
+
+// Pixels a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels that
+// reads a line of each would evict its own lines.
+enum { conflict_cells = 128 };
 
 // Aims for tiles: x in the L1 cache where the sums are few; larger tiles where they have to come from
 // outer caches each time.
@@ -75,9 +81,12 @@ static weight_plan make_weight_plan(const conv_shape &s) {
   p.in_channels = s.c / s.groups, p.out_channels = s.k / s.groups, p.taps = s.r * s.s;
   p.sum_cells = line_up(s.groups * p.taps * p.in_channels * round_up(p.out_channels, VW));
   p.bias_cells = line_up(round_up(s.k, VW));
+  if (s.c % conflict_cells == 0) p.window.pitch = s.c + line_cells, p.window.direct = false;
+  p.one_run = s.groups == 1 && p.window.pitch == s.c;
+  p.panel = s.k % conflict_cells == 0;
   p.tiles = make_tiling(p.window, weight_tile_cells,
                         p.sum_cells > weight_large_sums ? weight_large_pixels : weight_tile_pixels);
-  if (p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
+  if (p.panel || p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
   p.cells = p.sum_cells + p.bias_cells + p.panel_cells + buffer_cells(p.window, p.tiles) + line_cells;
   return p;
 }
@@ -102,8 +111,7 @@ static void pack_panel(const float *dy, index_t pixels, index_t pixel, int lanes
 // weight_channels adds a tile's products with one block of output channels to the sums.
 static void weight_channels(const weight_plan &p, const window_tile &tile, const float *x, const float *dy,
                             const weight_walk &walk, int vectors, float *sums) {
-  bool one_run = p.shape.groups == 1;
-  index_t runs = one_run ? 1 : p.shape.s, len = one_run ? p.shape.s * p.in_channels : p.in_channels;
+  index_t runs = p.one_run ? 1 : p.shape.s, len = p.one_run ? p.shape.s * p.in_channels : p.in_channels;
   index_t blocks = ceil_div(len, block_size(vectors)), small = len / blocks, larger = len % blocks;
   weight_fn small_fn = choose_weight((int)small, vectors), large_fn = choose_weight((int)small + 1, vectors);
   for (index_t r = 0; r < p.shape.r; r++) {
@@ -130,7 +138,7 @@ static void weight_tile(const weight_plan &p, const window_tile &tile, const flo
       int lanes = (int)min_index(p.out_channels - k, max_vectors * VW), vectors = lanes > VW ? 2 : 1;
       const float *from = dy + g * p.out_channels + k;
       walk.y_pixel = s.k;
-      if (lanes % VW) {
+      if (p.panel || lanes % VW) {
         pack_panel(from, pixels, s.k, lanes, vectors * VW, panel);
         from = panel, walk.y_pixel = vectors * VW;
       }

@@ -61,12 +61,12 @@ BS_INLINE vi lanes() {
 #endif
 }
 
-// copy_cells copies n < 16 cells by pieces of fixed size, without a call to memcpy.
+// copy_cells copies n < VW cells by pieces of fixed size, without a call to memcpy.
 BS_INLINE void copy_cells(void *to, const void *from, int n) {
   char *t = (char *)to;
   const char *f = (const char *)from;
-  if (n & 8) memcpy(t, f, 32), t += 32, f += 32;
-  if (n & 4) memcpy(t, f, 16), t += 16, f += 16;
+  if (VW > 8 && n & 8) memcpy(t, f, 32), t += 32, f += 32;
+  if (VW > 4 && n & 4) memcpy(t, f, 16), t += 16, f += 16;
   if (n & 2) memcpy(t, f, 8), t += 8, f += 8;
   if (n & 1) memcpy(t, f, 4);
 }

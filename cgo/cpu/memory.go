@@ -1,0 +1,115 @@
+package cpu
+
+// #include <stdint.h>
+// #include <stdlib.h>
+// #include <string.h>
+// #if defined(__linux__)
+// #include <sys/mman.h>
+// #endif
+//
+// // Memory for `bytes` bytes, zeroed and aligned to a cache line; NULL if there is none. Large blocks
+// // ask for huge pages, which spare the kernels most of their page table walks.
+// static void *host_alloc(size_t bytes) {
+//   const size_t line = 64, huge = (size_t)2 << 20;
+//   void *p = NULL;
+//   if (posix_memalign(&p, bytes >= 2 * huge ? huge : line, bytes ? bytes : line)) return NULL;
+// #if defined(__linux__) && defined(MADV_HUGEPAGE)
+//   if (bytes >= 2 * huge) madvise(p, bytes, MADV_HUGEPAGE);
+// #endif
+//   memset(p, 0, bytes);
+//   return p;
+// }
+import "C"
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"broadside/kernels"
+)
+
+// cellBytes is the size of a cell.
+const cellBytes = 4
+
+// memory is a block of C memory, zeroed at first and aligned to 64 bytes.
+type memory struct {
+	data  unsafe.Pointer // nil after Free
+	bytes int
+	cells int
+}
+
+var _ kernels.Memory = (*memory)(nil)
+
+// Alloc returns zeroed memory of the given number of cells, aligned to 64 bytes.
+func (d *Device) Alloc(cells int) (kernels.Memory, error) {
+	if cells < 0 || cells > math.MaxInt/cellBytes {
+		return nil, fmt.Errorf("%s: allocating %d cells: no such size", d.Name(), cells)
+	}
+	return d.alloc(cells * cellBytes)
+}
+
+// AllocBytes returns memory holding a copy of the bytes. Its Len is rounded up to whole cells.
+func (d *Device) AllocBytes(data []byte) (kernels.Memory, error) {
+	m, err := d.alloc(len(data))
+	if err != nil {
+		return nil, err
+	}
+	copy(unsafe.Slice((*byte)(m.data), len(data)), data)
+	return m, nil
+}
+
+// alloc returns memory of at least the given number of bytes, in whole cells.
+func (d *Device) alloc(bytes int) (*memory, error) {
+	cells := bytes/cellBytes + (bytes%cellBytes+cellBytes-1)/cellBytes
+	if cells > math.MaxInt/cellBytes {
+		return nil, fmt.Errorf("%s: allocating %d bytes: no such size", d.Name(), bytes)
+	}
+	data := C.host_alloc(C.size_t(cells * cellBytes))
+	if data == nil {
+		return nil, fmt.Errorf("%s: allocating %d bytes: out of memory", d.Name(), bytes)
+	}
+	return &memory{data: data, bytes: bytes, cells: cells}, nil
+}
+
+// Len returns the number of cells.
+func (m *memory) Len() int { return m.cells }
+
+// Free gives the memory back. A second Free does nothing; any other use panics.
+func (m *memory) Free() {
+	C.free(m.data)
+	m.data, m.bytes, m.cells = nil, 0, 0
+}
+
+// at returns the n cells at offset as a slice of T, which is a cell. It panics outside the memory.
+func at[T float32 | int32](m *memory, offset, n int) []T {
+	if offset < 0 || n > m.cells || offset > m.cells-n {
+		panic(fmt.Sprintf("cpu: cells [%d, %d) of a memory of %d cells", offset, offset+n, m.cells))
+	}
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Add(m.data, offset*cellBytes)), n)
+}
+
+// WriteFloats copies src to the cells at offset.
+func (m *memory) WriteFloats(offset int, src []float32) { copy(at[float32](m, offset, len(src)), src) }
+
+// ReadFloats fills dst from the cells at offset.
+func (m *memory) ReadFloats(offset int, dst []float32) { copy(dst, at[float32](m, offset, len(dst))) }
+
+// WriteInts copies src to the cells at offset.
+func (m *memory) WriteInts(offset int, src []int32) { copy(at[int32](m, offset, len(src)), src) }
+
+// ReadInts fills dst from the cells at offset.
+func (m *memory) ReadInts(offset int, dst []int32) { copy(dst, at[int32](m, offset, len(dst))) }
+
+// ReadDouble returns the double in the two cells at offset.
+func (m *memory) ReadDouble(offset int) float64 {
+	cells := at[int32](m, offset, 2)
+	var bytes [8]byte
+	binary.NativeEndian.PutUint32(bytes[:], uint32(cells[0]))
+	binary.NativeEndian.PutUint32(bytes[4:], uint32(cells[1]))
+	return math.Float64frombits(binary.NativeEndian.Uint64(bytes[:]))
+}

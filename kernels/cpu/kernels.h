@@ -1,0 +1,73 @@
+// kernels.h: all kernels of one instruction set, and their table.
+//
+// An isa_*.cpp sets BS_ISA (the table's name) and BS_VEC_BYTES (the width of a vector) and includes
+// this under the target pragma of its instruction set. Nothing here but the table has external
+// linkage, and nothing of the C++ library is used: an inline function compiled for AVX-512 could be
+// the copy that the linker keeps for the whole program.
+
+#define BS_STRING_OF(x) #x
+#define BS_STRING(x) BS_STRING_OF(x)
+#define BS_JOIN_OF(a, b) a##b
+#define BS_JOIN(a, b) BS_JOIN_OF(a, b)
+
+namespace bs {
+namespace BS_ISA {
+namespace {
+
+#include "simd.h"
+
+#include "conv2d.h"
+
+#include "each.h"
+
+#include "batchnorm_tile.h"
+
+#include "batchnorm.h"
+
+#include "batchnorm_backward.h"
+
+#include "batchnorm_tangent.h"
+
+#include "elementwise.h"
+
+#include "philox.h"
+
+#include "augment.h"
+
+#include "dropout.h"
+
+#include "pgd.h"
+
+#include "pool.h"
+
+#include "reduce.h"
+
+#include "sgd.h"
+
+#include "softmax.h"
+
+int64_t workspace(int32_t kernel, const bs_shape *shape) {
+  switch (kernel) {
+  case BS_CONV2D_FORWARD:
+  case BS_CONV2D_BACKWARD_INPUT:
+  case BS_CONV2D_BACKWARD_WEIGHT:
+    return conv2d_workspace(kernel, shape);
+  case BS_BATCHNORM_FORWARD:
+  case BS_BATCHNORM_BACKWARD:
+  case BS_BATCHNORM_TANGENT_FORWARD:
+  case BS_BATCHNORM_TANGENT_BACKWARD:
+    return bad_batchnorm(shape->batchnorm) ? -1 : bn_workspace_cells(shape->batchnorm);
+  case BS_AUGMENT:
+    return augment_workspace(shape->augment);
+  }
+  return kernel >= 0 && kernel < BS_KERNEL_COUNT ? 0 : -1;
+}
+
+} // namespace
+} // namespace BS_ISA
+} // namespace bs
+
+#define BS_ENTRY(NAME, name, shape, args) bs::BS_ISA::name,
+extern "C" const bs_kernels BS_JOIN(bs_cpu_table_, BS_ISA) = {
+    BS_ABI, sizeof(bs_kernels), BS_STRING(BS_ISA), {BS_KERNELS(BS_ENTRY)}, bs::BS_ISA::workspace, bs_cpu_run};
+#undef BS_ENTRY

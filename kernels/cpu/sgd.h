@@ -1,0 +1,23 @@
+// sgd.h: the fused SGD update with momentum, Nesterov momentum and weight decay.
+
+static bs_status sgd(const bs_shape *shape, void *const *arg, void *) {
+  const bs_sgd &s = shape->sgd;
+  if (s.count <= 0) return BS_BAD_SHAPE;
+  if (!all_set(arg, s.momentum != 0 ? 0b1111 : 0b1011)) return BS_BAD_ARGUMENT;
+  float *w = arg_at<float>(arg, 0), *velocity = arg_at<float>(arg, 2);
+  const float *g = arg_at<const float>(arg, 1), *hyper = arg_at<const float>(arg, 3);
+  vf lr = set1(hyper[0]), scale = set1(hyper[1]);
+  vf momentum = set1((float)s.momentum), decay = set1((float)s.weight_decay);
+  bool nesterov = s.nesterov != 0;
+  each(s.count, [=](auto lanes, int64_t i) {
+    vf weight = get(w + i, lanes);
+    vf d = fmadd(scale, get(g + i, lanes), decay * weight);
+    if (velocity) {
+      vf v = fmadd(momentum, get(velocity + i, lanes), d);
+      put(velocity + i, v, lanes);
+      d = nesterov ? fmadd(momentum, v, d) : v;
+    }
+    put(w + i, fmadd(-lr, d, weight), lanes);
+  });
+  return BS_OK;
+}
