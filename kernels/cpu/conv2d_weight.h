@@ -73,7 +73,7 @@ enum { conflict_cells = 128 };
 
 // Aims for tiles: x in the L1 cache where the sums are few; larger tiles where they have to come from
 // outer caches each time.
-enum { weight_tile_cells = 6144, weight_tile_pixels = 64, weight_large_sums = 131072, weight_large_pixels = 256 };
+enum { weight_tile_cells = 4096, weight_tile_pixels = 64, weight_large_sums = 131072, weight_large_pixels = 128 };
 
 static weight_plan make_weight_plan(const conv_shape &s) {
   weight_plan p = {};
