@@ -1,0 +1,198 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+)
+
+// EventLog appends events to a file, one JSON object per line. An event is in the file when Append
+// returns, so a crash loses at most the line under way. It is not safe for concurrent use.
+type EventLog struct {
+	// Wall, if set, gives wall_seconds to events that come without.
+	Wall func() float64
+
+	path string
+	file *os.File
+	now  func() time.Time
+}
+
+// OpenEventLog opens events.jsonl of a run directory, and makes it if there is none. What a crash
+// left of a last line is removed.
+func OpenEventLog(runDir string) (*EventLog, error) {
+	l := &EventLog{path: filepath.Join(runDir, EventsFile), now: time.Now}
+	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the event log: %w", err)
+	}
+	l.file = file
+	lines, err := readLines(l.path)
+	if err == nil {
+		err = l.cut(lines, len(lines))
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("opening the event log: %w", err)
+	}
+	return l, nil
+}
+
+// Append writes an event; a zero time is now.
+func (l *EventLog) Append(e Event) error {
+	if e.Time.IsZero() {
+		e.Time = l.now()
+	}
+	if e.WallSeconds == 0 && l.Wall != nil {
+		e.WallSeconds = l.Wall()
+	}
+	line, err := e.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("event %s: %w", e.Type, err)
+	}
+	if _, err := l.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("appending event %s: %w", e.Type, err)
+	}
+	return nil
+}
+
+// Epoch writes the record of an epoch as an event of type "epoch".
+func (l *EventLog) Epoch(e Epoch) error { return l.Append(Event{Type: TypeEpoch, Record: &e}) }
+
+// TruncateAfter removes the events that a run resumed from a checkpoint will repeat: those of later
+// updates, and of the same update what came after its last checkpoint event. So a checkpoint event
+// has to be appended right after the checkpoint is in place.
+func (l *EventLog) TruncateAfter(updates int) error {
+	lines, err := readLines(l.path)
+	if err != nil {
+		return fmt.Errorf("truncating the event log: %w", err)
+	}
+	keep := 0
+	for i, line := range lines {
+		if line.event.Updates > updates {
+			break
+		}
+		keep = i + 1
+	}
+	for i := keep - 1; i >= 0 && lines[i].event.Updates == updates; i-- {
+		if lines[i].event.Type == TypeCheckpoint {
+			keep = i + 1
+			break
+		}
+	}
+	if err := l.cut(lines, keep); err != nil {
+		return fmt.Errorf("truncating the event log: %w", err)
+	}
+	return nil
+}
+
+// cut keeps the first so many lines.
+func (l *EventLog) cut(lines []logLine, keep int) error {
+	size := int64(0)
+	if keep > 0 {
+		size = lines[keep-1].end
+	}
+	if info, err := l.file.Stat(); err != nil || info.Size() == size {
+		return err
+	}
+	if err := l.file.Truncate(size); err != nil {
+		return err
+	}
+	return l.file.Sync()
+}
+
+// Close syncs and closes the file.
+func (l *EventLog) Close() error {
+	if err := l.file.Sync(); err != nil {
+		l.file.Close()
+		return fmt.Errorf("closing the event log: %w", err)
+	}
+	return l.file.Close()
+}
+
+// ReadEvents reads a file of events. A last line that a crash cut off is left out; any other line
+// that is not an event is an error.
+func ReadEvents(path string) ([]Event, error) {
+	lines, err := readLines(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading events: %w", err)
+	}
+	events := make([]Event, len(lines))
+	for i, l := range lines {
+		events[i] = l.event
+	}
+	return events, nil
+}
+
+// logLine is an event and where its line ends in the file.
+type logLine struct {
+	event Event
+	end   int64
+}
+
+func readLines(path string) ([]logLine, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var out []logLine
+	for at := 0; at < len(text); {
+		n := bytes.IndexByte(text[at:], '\n')
+		if n < 0 {
+			break // the write of the last line did not finish
+		}
+		var e Event
+		if err := json.Unmarshal(text[at:at+n], &e); err != nil {
+			if at+n+1 == len(text) {
+				break
+			}
+			return nil, fmt.Errorf("%s:%d: not an event: %w", path, len(out)+1, err)
+		}
+		at += n + 1
+		out = append(out, logLine{event: e, end: int64(at)})
+	}
+	return out, nil
+}
+
+// MarshalJSON writes an event on one line. An epoch's record takes the place of the event's own keys
+// of the same name.
+func (e Event) MarshalJSON() ([]byte, error) {
+	if e.Record == nil {
+		return marshalFinite(reflect.ValueOf(e))
+	}
+	head, err := marshalFinite(reflect.ValueOf(struct {
+		Type string    `json:"type"`
+		Time time.Time `json:"time"`
+	}{e.Type, e.Time}))
+	if err != nil {
+		return nil, err
+	}
+	record, err := e.Record.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return append(append(head[:len(head)-1], ','), record[1:]...), nil
+}
+
+// UnmarshalJSON reads an event, and the record of an epoch with it.
+func (e *Event) UnmarshalJSON(text []byte) error {
+	type plain Event
+	var p plain
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	if p.Type == "" {
+		return fmt.Errorf("the key type is missing")
+	}
+	if p.Type == TypeEpoch {
+		p.Record = &Epoch{}
+		if err := json.Unmarshal(text, p.Record); err != nil {
+			return err
+		}
+	}
+	*e = Event(p)
+	return nil
+}

@@ -1,0 +1,236 @@
+package telemetry
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+	"html/template"
+	"image/color"
+	"math"
+	"strconv"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// The colours that plots are drawn with stand for CSS variables, by which the page makes them light
+// or dark. Their values only have to differ.
+var (
+	inkColor    = color.RGBA{R: 0x11, G: 0x11, B: 0x01, A: 0xff}
+	gridColor   = color.RGBA{R: 0x11, G: 0x11, B: 0x02, A: 0xff}
+	firstColor  = color.RGBA{R: 0x11, G: 0x11, B: 0x03, A: 0xff}
+	secondColor = color.RGBA{R: 0x11, G: 0x11, B: 0x04, A: 0xff}
+	themeColors = strings.NewReplacer("#111101", "var(--ink)", "#111102", "var(--grid)", "#111103", "var(--first)", "#111104", "var(--second)",
+		// Any font of Arial's widths fits the layout, which is computed with Liberation Sans.
+		"font-family:Liberation Sans;", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif;", "font-variant:none;", "")
+)
+
+// Plots are drawn at the width of a phone, and scaled up from there.
+const (
+	plotWidth  = 380
+	plotHeight = 230
+)
+
+// series is one line of a chart.
+type series struct {
+	name   string
+	points plotter.XYs
+	steps  bool // holds its value over an epoch
+}
+
+// chart is one plot of the report, over epochs.
+type chart struct {
+	title  string
+	unit   string // of the vertical axis
+	log    bool
+	series []series
+}
+
+// svg draws the chart for a page that defines the colours. It returns "" for a chart without points.
+func (c chart) svg() (template.HTML, error) {
+	c = c.finite()
+	if len(c.series) == 0 {
+		return "", nil
+	}
+	p := plot.New()
+	c.style(p)
+	for i, s := range c.series {
+		if err := addSeries(p, s, i, len(c.series) > 1); err != nil {
+			return "", fmt.Errorf("plotting %s: %w", c.title, err)
+		}
+	}
+	c.scale(p)
+	canvas := vgsvg.New(plotWidth, plotHeight)
+	p.Draw(draw.New(canvas))
+	var out bytes.Buffer
+	if _, err := canvas.WriteTo(&out); err != nil {
+		return "", fmt.Errorf("plotting %s: %w", c.title, err)
+	}
+	return c.inline(out.String())
+}
+
+// finite drops what cannot be drawn: values that are not finite or, on a logarithmic axis, not
+// positive, and then series without points.
+func (c chart) finite() chart {
+	kept := c
+	kept.series = nil
+	for _, s := range c.series {
+		var points plotter.XYs
+		for _, p := range s.points {
+			if !math.IsNaN(p.Y) && !math.IsInf(p.Y, 0) && (!c.log || p.Y > 0) {
+				points = append(points, p)
+			}
+		}
+		if s.points = points; len(points) > 0 {
+			kept.series = append(kept.series, s)
+		}
+	}
+	return kept
+}
+
+// style sets what all plots share.
+func (c chart) style(p *plot.Plot) {
+	p.BackgroundColor = nil
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.LineStyle.Color, a.LineStyle.Width = inkColor, 0.6
+		a.Tick.LineStyle.Color, a.Tick.LineStyle.Width = inkColor, 0.6
+		a.Tick.Label.Color, a.Label.TextStyle.Color = inkColor, inkColor
+		a.Tick.Label.Font.Variant, a.Label.TextStyle.Font.Variant = "Sans", "Sans"
+		a.Tick.Label.Font.Size, a.Label.TextStyle.Font.Size = 11, 11
+		a.Label.Padding = 3
+	}
+	p.X.Label.Text, p.Y.Label.Text = "epoch", c.unit
+	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
+	p.Legend.TextStyle.Color, p.Legend.TextStyle.Font.Variant, p.Legend.TextStyle.Font.Size = inkColor, "Sans", 11
+	p.Legend.Top, p.Legend.ThumbnailWidth, p.Legend.Padding = true, 18, 2
+	grid := plotter.NewGrid()
+	for _, s := range []*draw.LineStyle{&grid.Horizontal, &grid.Vertical} {
+		s.Color, s.Width, s.Dashes = gridColor, 0.5, nil
+	}
+	p.Add(grid)
+}
+
+// addSeries draws a line, and a dot at each point while there are few.
+func addSeries(p *plot.Plot, s series, index int, legend bool) error {
+	line, dots, err := plotter.NewLinePoints(s.points)
+	if err != nil {
+		return err
+	}
+	line.Color = firstColor
+	if index > 0 {
+		line.Color, line.Dashes = secondColor, []vg.Length{5, 3}
+	}
+	line.Width = 1.6
+	if s.steps {
+		line.StepStyle = plotter.MidStep
+	}
+	p.Add(line)
+	if len(s.points) <= 30 {
+		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, 2
+		p.Add(dots)
+	}
+	if legend {
+		p.Legend.Add(s.name, line)
+	}
+	return nil
+}
+
+// scale sets the ranges and the ticks of the vertical axis.
+func (c chart) scale(p *plot.Plot) {
+	if p.X.Max-p.X.Min < 1 {
+		p.X.Min, p.X.Max = p.X.Min-0.5, p.X.Max+0.5
+	}
+	if !c.log {
+		if p.Y.Max == p.Y.Min {
+			p.Y.Min, p.Y.Max = p.Y.Min-0.5*math.Max(1, math.Abs(p.Y.Min)), p.Y.Max+0.5*math.Max(1, math.Abs(p.Y.Max))
+		}
+		if len(c.series) > 1 {
+			c.makeRoom(p)
+		}
+		p.Y.Tick.Marker = plot.TickerFunc(plainTicks)
+		return
+	}
+	p.Y.Min, p.Y.Max = p.Y.Min/1.3, p.Y.Max*1.3
+	p.Y.Scale = plot.LogScale{}
+	p.Y.Tick.Marker = plot.TickerFunc(c.logTicks)
+}
+
+// makeRoom leaves the top of the plot to the legend, where a falling curve leaves the right and a
+// rising one the left free.
+func (c chart) makeRoom(p *plot.Plot) {
+	points := c.series[0].points
+	p.Legend.Left = points[len(points)-1].Y > points[0].Y
+	p.Y.Max += 0.12 * (p.Y.Max - p.Y.Min)
+}
+
+// inline turns an SVG file into a part of the page: its size is the page's to choose.
+func (c chart) inline(svg string) (template.HTML, error) {
+	_, rest, found := strings.Cut(svg, "<svg")
+	_, body, closed := strings.Cut(rest, ">")
+	if !found || !closed {
+		return "", fmt.Errorf("plotting %s: the drawing is not SVG", c.title)
+	}
+	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s over epochs">`, plotWidth, plotHeight, html.EscapeString(c.title))
+	return template.HTML(head + themeColors.Replace(body)), nil
+}
+
+// wholeTicks marks whole numbers only: there is no epoch 2.5.
+func wholeTicks(lo, hi float64) []plot.Tick {
+	return ticks(lo, hi, math.Max(1, niceStep((hi-lo)/6)))
+}
+
+// plainTicks marks round numbers.
+func plainTicks(lo, hi float64) []plot.Tick { return ticks(lo, hi, niceStep((hi-lo)/5)) }
+
+func ticks(lo, hi, step float64) []plot.Tick {
+	var out []plot.Tick
+	for i := math.Ceil(lo / step); i*step <= hi && len(out) < 50; i++ {
+		out = append(out, plot.Tick{Value: i * step, Label: short(i * step)})
+	}
+	return out
+}
+
+// niceStep rounds up to 1, 2 or 5 times a power of ten.
+func niceStep(raw float64) float64 {
+	if !(raw > 0) {
+		return 1
+	}
+	power := math.Pow(10, math.Floor(math.Log10(raw)))
+	for _, m := range []float64{1, 2, 5} {
+		if m*power >= raw {
+			return m * power
+		}
+	}
+	return 10 * power
+}
+
+// logTicks labels powers of two for batches and 1, 2, 5 times powers of ten for rates, fewer where
+// the range is wide.
+func (c chart) logTicks(lo, hi float64) []plot.Tick {
+	mantissas, base := []float64{1, 2, 5}, 10.0
+	if c.unit == unitBatch {
+		mantissas, base = []float64{1}, 2
+	}
+	var values []float64
+	first := math.Floor(math.Log(lo) / math.Log(base))
+	for e := first; math.Pow(base, e) <= hi; e++ {
+		for _, m := range mantissas {
+			if v := m * math.Pow(base, e); v >= lo && v <= hi {
+				values = append(values, v)
+			}
+		}
+	}
+	every := (len(values) + 6) / 7
+	var out []plot.Tick
+	for i := 0; i < len(values); i += max(every, 1) {
+		out = append(out, plot.Tick{Value: values[i], Label: short(values[i])})
+	}
+	return out
+}
+
+// short writes a number with at most six significant digits, so 0.1+0.2 is 0.3.
+func short(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
