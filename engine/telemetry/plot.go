@@ -47,6 +47,7 @@ type chart struct {
 	title  string
 	unit   string // of the vertical axis
 	log    bool
+	zero   bool // the vertical axis starts at 0, unless values are below
 	series []series
 }
 
@@ -145,6 +146,9 @@ func (c chart) scale(p *plot.Plot) {
 		p.X.Min, p.X.Max = p.X.Min-0.5, p.X.Max+0.5
 	}
 	if !c.log {
+		if c.zero {
+			p.Y.Min = math.Min(p.Y.Min, 0)
+		}
 		if p.Y.Max == p.Y.Min {
 			p.Y.Min, p.Y.Max = p.Y.Min-0.5*math.Max(1, math.Abs(p.Y.Min)), p.Y.Max+0.5*math.Max(1, math.Abs(p.Y.Max))
 		}

@@ -42,10 +42,7 @@ type drawing struct {
 	SVG   template.HTML
 }
 
-type growth struct {
-	Epoch, Updates, From, To int
-	Trigger                  string
-}
+type growth struct{ Epoch, Updates, From, To, Trigger string }
 
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
@@ -96,7 +93,7 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 		case TypeEpoch:
 			records = append(records, *e.Record)
 		case TypeGrowth:
-			p.Growths = append(p.Growths, growth{e.Epoch, e.Updates, e.From, e.To, triggerText(e.Trigger)})
+			p.Growths = append(p.Growths, growth{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger)})
 		}
 		p.When = e.Time.Format("2006-01-02 15:04 MST")
 	}
@@ -182,7 +179,7 @@ func charts(records []Epoch, events []Event) []chart {
 		eigen = curve("eigenvalue", false, func(e Epoch) *float64 { return e.Eigenvalue })
 	}
 	return []chart{
-		{title: "Loss", unit: "cross-entropy (nats)", series: []series{
+		{title: "Loss", unit: "cross-entropy (nats)", zero: true, series: []series{
 			curve("train", false, func(e Epoch) *float64 { return &e.TrainLoss }),
 			curve("test", false, func(e Epoch) *float64 { return e.TestLoss })}},
 		{title: "Accuracy", unit: "correct (%)", series: []series{
@@ -192,8 +189,8 @@ func charts(records []Epoch, events []Event) []chart {
 			curve("batch", true, func(e Epoch) *float64 { b := float64(e.Batch); return &b })}},
 		{title: "Learning rate", unit: unitLR, log: true, series: []series{
 			curve("lr", true, func(e Epoch) *float64 { return &e.LR })}},
-		{title: "Top eigenvalue of the Hessian", unit: "eigenvalue", series: []series{eigen}},
-		{title: "Speed", unit: "images/s", series: []series{
+		{title: "Top eigenvalue of the Hessian", unit: "eigenvalue", zero: true, series: []series{eigen}},
+		{title: "Speed", unit: "images/s", zero: true, series: []series{
 			curve("speed", false, func(e Epoch) *float64 { return &e.ImagesPerSecond })}},
 	}
 }
