@@ -46,6 +46,9 @@ namespace {
 
 #include "softmax.h"
 
+// What bs_kernels.workspace answers for the kernels that need none.
+static int64_t no_workspace(bool bad) { return bad ? -1 : 0; }
+
 int64_t workspace(int32_t kernel, const bs_shape *shape) {
   switch (kernel) {
   case BS_CONV2D_FORWARD:
@@ -59,8 +62,35 @@ int64_t workspace(int32_t kernel, const bs_shape *shape) {
     return bad_batchnorm(shape->batchnorm) ? -1 : bn_workspace_cells(shape->batchnorm);
   case BS_AUGMENT:
     return augment_workspace(shape->augment);
+  case BS_BATCHNORM_FOLD:
+    return no_workspace(shape->fold.ghosts <= 0 || shape->fold.c <= 0);
+  case BS_RELU_FORWARD:
+  case BS_RELU_BACKWARD:
+  case BS_AXPBY:
+  case BS_ADD:
+  case BS_DOT:
+  case BS_NORM:
+  case BS_MINMAX:
+    return no_workspace(shape->vector.count <= 0);
+  case BS_MAXPOOL_FORWARD:
+  case BS_MAXPOOL_BACKWARD:
+  case BS_MAXPOOL_TANGENT:
+  case BS_AVGPOOL_FORWARD:
+  case BS_AVGPOOL_BACKWARD:
+    return no_workspace(bad_pool(shape->pool));
+  case BS_DROPOUT:
+    return no_workspace(bad_dropout(shape->dropout));
+  case BS_SOFTMAX_XENT:
+  case BS_SOFTMAX_XENT_TANGENT:
+    return no_workspace(bad_softmax(shape->softmax));
+  case BS_PGD_STEP:
+    return no_workspace(bad_pgd(shape->pgd));
+  case BS_SGD:
+    return no_workspace(shape->sgd.count <= 0);
+  case BS_PHILOX:
+    return no_workspace(bad_philox(shape->philox));
   }
-  return kernel >= 0 && kernel < BS_KERNEL_COUNT ? 0 : -1;
+  return -1;
 }
 
 } // namespace
