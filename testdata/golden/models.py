@@ -1,0 +1,275 @@
+"""Plain PyTorch definitions of the networks that Broadside trains.
+
+Parameter and buffer names are a contract: Broadside's checkpoints use exactly these keys, with
+PyTorch's layouts (convolution weights OIHW, linear weights [out, in]).  Batch normalisation uses
+eps 1e-5 and momentum 0.1 throughout.
+
+Run `python3 models.py` to print every model's tensors, shapes and parameter counts.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def conv3x3(inputs, outputs, stride=1):
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+
+    expansion = 1
+
+    def __init__(self, inputs, width, stride, downsample):
+        super().__init__()
+        self.conv1 = conv3x3(inputs, width, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = downsample
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut; the stride is in the 3x3 convolution."""
+
+    expansion = 4
+
+    def __init__(self, inputs, width, stride, downsample):
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = downsample
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    """Residual network with projection shortcuts (1x1 convolution and BN) where the shape changes.
+
+    stem "imagenet": 7x7 stride 2, then max-pool 3x3 stride 2 pad 1; stem "cifar": 3x3 stride 1.
+    """
+
+    def __init__(self, block, blocks, widths, stem, classes):
+        super().__init__()
+        self.stages = len(blocks)
+        self.stem = stem
+        channels = widths[0]
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
+        else:
+            self.conv1 = conv3x3(3, channels)
+        self.bn1 = nn.BatchNorm2d(channels)
+        for i, (count, width) in enumerate(zip(blocks, widths)):
+            stage = []
+            for j in range(count):
+                stride = 2 if i > 0 and j == 0 else 1
+                outputs = width * block.expansion
+                downsample = None
+                if stride != 1 or channels != outputs:
+                    downsample = nn.Sequential(
+                        nn.Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                    )
+                stage.append(block(channels, width, stride, downsample))
+                channels = outputs
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.stem == "imagenet":
+            x = F.max_pool2d(x, 3, 2, 1)
+        for i in range(self.stages):
+            x = getattr(self, f"layer{i + 1}")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class PreActivationBlock(nn.Module):
+    """Wide-ResNet block (Zagoruyko & Komodakis 2016).
+
+    The shortcut is the raw input, or, where the shape changes, a 1x1 convolution of the
+    activated input relu(bn1(x)).
+    """
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3x3(outputs, outputs)
+        self.shortcut = None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        a = F.relu(self.bn1(x))
+        y = self.conv2(F.relu(self.bn2(self.conv1(a))))
+        return y + (x if self.shortcut is None else self.shortcut(a))
+
+
+class WideResNet(nn.Module):
+    """Wide-ResNet of depth 6n+4 and the given width factor, for small images."""
+
+    def __init__(self, depth, factor, classes):
+        super().__init__()
+        if (depth - 4) % 6:
+            raise ValueError(f"Wide-ResNet depth {depth} is not 6n+4")
+        self.conv1 = conv3x3(3, 16)
+        channels = 16
+        for i in range(3):
+            outputs = 16 * factor * 2**i
+            stage = []
+            for j in range((depth - 4) // 6):
+                stage.append(PreActivationBlock(channels, outputs, 2 if i > 0 and j == 0 else 1))
+                channels = outputs
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+        self.bn = nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        return self.fc(F.relu(self.bn(x)).mean((2, 3)))
+
+
+class C1(nn.Module):
+    """C1 of Yao et al. (2018): two 5x5 convolutions, each -> ReLU -> BN -> max-pool, three linear."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 5, padding=2)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
+        self.bn2 = nn.BatchNorm2d(64)
+        self.fc1 = nn.Linear(64 * 8 * 8, 384)
+        self.fc2 = nn.Linear(384, 192)
+        self.fc3 = nn.Linear(192, classes)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.bn1(F.relu(self.conv1(x))), 3, 2, 1)
+        x = F.max_pool2d(self.bn2(F.relu(self.conv2(x))), 3, 2, 1)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class C2(nn.Module):
+    """C2 of Yao et al. (2018): four unpadded 3x3 convolutions, each -> ReLU -> BN, three linear."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        widths = [3, 64, 64, 128, 128]
+        for i in range(4):
+            self.add_module(f"conv{i + 1}", nn.Conv2d(widths[i], widths[i + 1], 3))
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(widths[i + 1]))
+        self.fc1 = nn.Linear(128 * 5 * 5, 256)
+        self.fc2 = nn.Linear(256, 256)
+        self.fc3 = nn.Linear(256, classes)
+
+    def forward(self, x):
+        x = self.bn1(F.relu(self.conv1(x)))
+        x = F.max_pool2d(self.bn2(F.relu(self.conv2(x))), 2)
+        x = self.bn3(F.relu(self.conv3(x)))
+        x = F.max_pool2d(self.bn4(F.relu(self.conv4(x))), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class F1(nn.Module):
+    """F1 of Keskar et al. (2017): 784-5x512-10, each hidden linear (with bias) -> BN -> ReLU."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        for i in range(5):
+            self.add_module(f"fc{i + 1}", nn.Linear(784 if i == 0 else 512, 512))
+            self.add_module(f"bn{i + 1}", nn.BatchNorm1d(512))
+        self.fc6 = nn.Linear(512, classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for i in range(5):
+            x = F.relu(getattr(self, f"bn{i + 1}")(getattr(self, f"fc{i + 1}")(x)))
+        return self.fc6(x)
+
+
+def cifar_resnet(depth, classes):
+    """ResNet-(6n+2) for small images: widths 16, 32, 64 and basic blocks."""
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"ResNet depth {depth} is not 6n+2")
+    return ResNet(BasicBlock, [(depth - 2) // 6] * 3, [16, 32, 64], "cifar", classes)
+
+
+IMAGENET_RESNETS = {
+    18: (BasicBlock, [2, 2, 2, 2]),
+    34: (BasicBlock, [3, 4, 6, 3]),
+    50: (Bottleneck, [3, 4, 6, 3]),
+}
+
+
+def build(name, classes=10):
+    """Builds a model by name.
+
+    c1, c2, f1; resnet18, resnet34, resnet50 (ImageNet stem), with the suffix -cifar for the small
+    stem; any other resnetD with D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4.
+    """
+    shallow = {"c1": C1, "c2": C2, "f1": F1}
+    if name in shallow:
+        return shallow[name](classes)
+    if name.startswith("wrn"):
+        depth, factor = name[3:].removeprefix("-").split("-")
+        return WideResNet(int(depth), int(factor), classes)
+    if name.startswith("resnet"):
+        number, _, stem = name[6:].partition("-")
+        if int(number) in IMAGENET_RESNETS and stem in ("", "cifar"):
+            block, blocks = IMAGENET_RESNETS[int(number)]
+            return ResNet(block, blocks, [64, 128, 256, 512], stem or "imagenet", classes)
+        if stem == "":
+            return cifar_resnet(int(number), classes)
+    raise ValueError(f"unknown model {name!r}")
+
+
+def input_shape(name):
+    """Shape [channels, height, width] of one input image of the named model."""
+    if name == "f1":
+        return (1, 28, 28)
+    return (3, 224, 224) if name in ("resnet18", "resnet34", "resnet50") else (3, 32, 32)
+
+
+def parameter_count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+NAMES = ["c1", "c2", "f1", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn16-2", "wrn16-4",
+         "wrn28-10", "resnet18", "resnet18-cifar", "resnet34", "resnet34-cifar", "resnet50", "resnet50-cifar"]
+
+
+def describe(name, classes):
+    """Prints the tensors of one model in PyTorch's order: name, shape, count, parameter or buffer."""
+    model = build(name, classes)
+    parameters = dict(model.named_parameters())
+    print(f"== {name} classes={classes} input={list(input_shape(name))} parameters={parameter_count(model)}")
+    for key, value in model.state_dict().items():
+        kind = "parameter" if key in parameters else "buffer"
+        print(f"  {key} {list(value.shape)} {value.numel()} {kind}")
+
+
+def main():
+    with torch.device("meta"):
+        for name in NAMES:
+            describe(name, 1000 if input_shape(name)[1] == 224 else 10)
+
+
+if __name__ == "__main__":
+    main()
