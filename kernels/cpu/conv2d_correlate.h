@@ -113,7 +113,7 @@ BS_INLINE index_t group_weight_cells(const correlation &c, index_t taps) {
   return taps * c.in_channels * round_up(c.out_channels, VW);
 }
 
-// Longest part of the reduction done in one go: its packed weights stay in the L1 cache.
+// Longest part of the reduction done in one go: its packed weights stay in the L2 cache.
 enum { reduction_cells = 16384 };
 
 // pixel_run is a walk over a tile's pixels of one phase.
