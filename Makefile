@@ -1,0 +1,43 @@
+# Broadside: everything a user or CI machine does goes through these targets.
+# Needed: Go (go.mod names the version) and a C++17 compiler. `broadside doctor` checks the rest.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+BIN         := bin/broadside
+
+.PHONY: build demo test test-long race fuzz bench lint clean
+
+build: ## the command-line tool, in bin/broadside
+	go build -o $(BIN) ./cmd/broadside
+
+demo: build ## train with ABSA on the bundled data, about a minute; leaves runs/quickstart/report.html
+	rm -rf runs/quickstart
+	$(BIN) train quickstart --run runs/quickstart
+
+test: ## the fast tests
+	go vet ./...
+	go test ./... ./testdata/...
+
+test-long: ## training runs to a known accuracy, every kernel shape, the race detector
+	BROADSIDE_LONG=1 go test -timeout 80m ./... ./testdata/...
+	$(MAKE) race
+
+race: ## the concurrent packages under the race detector
+	go test -race -short ./engine/... ./cgo/...
+
+fuzz: ## a minute of fuzzing for each parser
+	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+		for name in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$target/*_test.go | cut -c6-); do \
+			echo "$$target $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime 60s $$target || exit 1; \
+		done; \
+	done
+
+bench: ## rates of kernels and training steps
+	go test -run '^$$' -bench . -benchtime 2s ./kernels/conformance ./engine
+
+lint: ## formatting and static analysis
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	cgocpu "broadside/cgo/cpu"
+)
+
+// finding is one line of the doctor: what was looked at, what is there, and what is missing for what.
+type finding struct {
+	What    string `json:"what"`
+	Found   string `json:"found"`
+	Missing string `json:"missing,omitempty"`
+}
+
+func newDoctor() *cobra.Command {
+	return listing("doctor", "Say what this machine offers, and what is missing for what", func() ([]finding, error) { return examine(), nil },
+		"WHAT\tFOUND\tMISSING", func(f finding) string { return fmt.Sprintf("%s\t%s\t%s", f.What, f.Found, f.Missing) })
+}
+
+func examine() []finding {
+	out := []finding{
+		{What: "platform", Found: fmt.Sprintf("%s/%s, %s", runtime.GOOS, runtime.GOARCH, runtime.Version())},
+		{What: "cores", Found: fmt.Sprint(runtime.NumCPU())},
+		memory(),
+		cpuKernels(),
+	}
+	return append(out, gpu(), runsFolder())
+}
+
+func memory() finding {
+	f := finding{What: "memory"}
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		f.Found = "unknown"
+		return f
+	}
+	var total, available int64
+	for _, l := range strings.Split(string(text), "\n") {
+		fmt.Sscanf(l, "MemTotal: %d kB", &total)
+		fmt.Sscanf(l, "MemAvailable: %d kB", &available)
+	}
+	f.Found = fmt.Sprintf("%.1f GiB, %.1f GiB available", float64(total)/(1<<20), float64(available)/(1<<20))
+	return f
+}
+
+func cpuKernels() finding {
+	f := finding{What: "CPU kernels"}
+	d, err := cgocpu.New("")
+	if err != nil {
+		f.Missing = err.Error()
+		return f
+	}
+	f.Found = fmt.Sprintf("%s of %s", strings.TrimSuffix(strings.TrimPrefix(d.Name(), "cpu ("), ")"), strings.Join(cgocpu.Available(), ", "))
+	if forced := os.Getenv(cgocpu.ISAVariable); forced != "" {
+		f.Found += fmt.Sprintf(" (forced by %s)", cgocpu.ISAVariable)
+	}
+	return f
+}
+
+// gpu looks for an NVIDIA driver; this build computes on CPUs only.
+func gpu() finding {
+	f := finding{What: "GPU", Found: "no NVIDIA driver", Missing: "CUDA kernels: this build computes on CPUs only"}
+	if found, _ := filepath.Glob("/dev/nvidia[0-9]*"); len(found) > 0 {
+		f.Found = fmt.Sprintf("%d NVIDIA devices", len(found))
+	}
+	return f
+}
+
+// runsFolder tries to write where runs go by default.
+func runsFolder() finding {
+	f := finding{What: "run directories", Found: "can be written here"}
+	probe, err := os.MkdirTemp(".", ".broadside-doctor-")
+	if err != nil {
+		f.Found, f.Missing = "cannot be written here", "a writable directory: name one with train --run"
+		return f
+	}
+	os.Remove(probe)
+	return f
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"broadside/engine/data"
+	"broadside/engine/methods"
+	"broadside/engine/recipe"
+	"broadside/models"
+)
+
+// listing is a command that prints a table, or its rows as JSON.
+func listing[T any](use, short string, rows func() ([]T, error), header string, line func(T) string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: args(cobra.NoArgs), Example: "  broadside " + use + " --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := rows()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			return table(cmd.OutOrStdout(), header, all, line)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// table aligns tab-separated cells.
+func table[T any](w io.Writer, header string, rows []T, line func(T) string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, header)
+	for _, r := range rows {
+		fmt.Fprintln(tw, line(r))
+	}
+	return tw.Flush()
+}
+
+type modelRow struct {
+	Name       string `json:"name"`
+	Input      string `json:"input"`
+	Classes    int    `json:"classes"`
+	Parameters int    `json:"parameters"`
+	Doc        string `json:"doc"`
+}
+
+func newModels() *cobra.Command {
+	rows := func() ([]modelRow, error) {
+		var out []modelRow
+		for _, f := range models.Families() {
+			classes := 10
+			if f.Input.H > 64 {
+				classes = 1000
+			}
+			for _, name := range f.Examples {
+				n, err := models.New(name, f.Input, classes)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, modelRow{name, f.Input.String(), classes, n.ParamCount(), f.Doc})
+			}
+		}
+		return out, nil
+	}
+	return listing("models", "List the architectures", rows, "NAME\tINPUT\tCLASSES\tPARAMETERS\tWHAT",
+		func(r modelRow) string {
+			return fmt.Sprintf("%s\t%s\t%d\t%d\t%s", r.Name, r.Input, r.Classes, r.Parameters, r.Doc)
+		})
+}
+
+type methodRow struct {
+	Name    string          `json:"name"`
+	Doc     string          `json:"doc"`
+	Paper   string          `json:"paper"`
+	Cost    string          `json:"cost"`
+	Options []recipe.KeyDoc `json:"options"`
+}
+
+func newMethods() *cobra.Command {
+	rows := func() ([]methodRow, error) {
+		var out []methodRow
+		for _, m := range methods.All() {
+			options := reflect.ValueOf(m.Options()).Elem().Interface()
+			out = append(out, methodRow{m.Name, m.Doc, m.Paper, m.Cost, recipe.KeysOf("methods."+m.Name, options)})
+		}
+		return out, nil
+	}
+	return listing("methods", "List the methods with their options", rows, "METHOD OR OPTION\tDEFAULT\tWHAT",
+		func(r methodRow) string {
+			lines := []string{fmt.Sprintf("%s\t\t%s (%s; cost: %s)", r.Name, r.Doc, r.Paper, r.Cost)}
+			for _, o := range r.Options {
+				lines = append(lines, fmt.Sprintf("  %s\t%s\t%s", o.Path[strings.LastIndex(o.Path, ".")+1:], o.Default, o.Doc))
+			}
+			return strings.Join(lines, "\n")
+		})
+}
+
+func newData() *cobra.Command {
+	return listing("data", "List the data sets and the files they need", func() ([]data.Info, error) { return data.Sets(), nil },
+		"NAME\tWHAT\tFILES IN data.path", func(i data.Info) string {
+			files := i.Files
+			if i.Bundled {
+				files = "(bundled)"
+			}
+			return fmt.Sprintf("%s\t%s\t%s", i.Name, i.Title, files)
+		})
+}
+
+func newRecipe() *cobra.Command {
+	cmd := &cobra.Command{Use: "recipe", Short: "List the recipe's keys, or show a recipe as it resolves"}
+	cmd.AddCommand(
+		listing("keys", "List every key with its default", func() ([]recipe.KeyDoc, error) { return recipe.Keys(), nil },
+			"KEY\tTYPE\tDEFAULT\tWHAT", func(k recipe.KeyDoc) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s", k.Path, k.Type, k.Default, k.Doc)
+			}),
+		newRecipeShow())
+	return cmd
+}
+
+func newRecipeShow() *cobra.Command {
+	var sets []string
+	cmd := &cobra.Command{
+		Use: "show RECIPE", Short: "Print a recipe with every default filled in",
+		Example: "  broadside recipe show cifar10-absa --set batch.size=256", Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			r, err := recipe.Load(a[0], sets)
+			if err != nil {
+				return err
+			}
+			text, err := r.YAML()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key (may be repeated)")
+	return cmd
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"broadside/engine"
+	"broadside/engine/curvature"
+	"broadside/engine/recipe"
+	"broadside/engine/telemetry"
+)
+
+// deviceFlags are the flags of every command that computes.
+type deviceFlags struct {
+	kind  string
+	count int
+}
+
+func (f *deviceFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.kind, "device", "auto", "auto, cpu or cuda")
+	cmd.Flags().IntVar(&f.count, "devices", 0, "devices to use; 0: one per CPU core or all GPUs, at most batch.lanes")
+}
+
+func newTrain() *cobra.Command {
+	var device deviceFlags
+	var sets []string
+	var runDir string
+	var resume, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "train RECIPE",
+		Short: "Train as a recipe says: a YAML file or a built-in name",
+		Example: `  broadside train quickstart
+  broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
+  broadside train cifar10-absa --run runs/absa --resume
+  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			r, err := trainRecipe(a, sets, runDir, resume)
+			if err != nil {
+				return err
+			}
+			if runDir == "" {
+				runDir = "runs/" + r.Name
+			}
+			summary, err := engine.Train(cmd.Context(), r, engine.Options{Device: device.kind, Devices: device.count, RunDir: runDir, Resume: resume,
+				Progress: telemetry.NewProgress(cmd.ErrOrStderr())})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), summary)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "test accuracy %.2f%% (best %.2f%%) after %d updates, %d samples, %d Hessian-vector products; final batch %d; %.0f s\nreport: %s/report.html\n",
+				100*summary.TestAccuracy, 100*summary.BestTestAccuracy, summary.Updates, summary.SamplesSeen, summary.HVPs, summary.FinalBatch, summary.WallSeconds, runDir)
+			return nil
+		},
+	}
+	device.add(cmd)
+	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
+	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
+	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary as JSON")
+	return cmd
+}
+
+// trainRecipe loads the named recipe; a resume may leave it to the run directory.
+func trainRecipe(a, sets []string, runDir string, resume bool) (*recipe.Recipe, error) {
+	if len(a) == 1 {
+		return recipe.Load(a[0], sets)
+	}
+	if !resume || runDir == "" {
+		return nil, usageError{fmt.Errorf("broadside train: name a recipe (built in: %v), or resume a run with --run DIR --resume", recipe.BuiltinNames())}
+	}
+	return engine.RunRecipe(runDir, sets)
+}
+
+// modelFlags are the flags of commands that work on a checkpoint.
+type modelFlags struct {
+	deviceFlags
+	sets []string
+	json bool
+}
+
+func (f *modelFlags) add(cmd *cobra.Command) {
+	f.deviceFlags.add(cmd)
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a key of the run's recipe, as in --set data.path=DIR (may be repeated)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+}
+
+func (f *modelFlags) open(checkpoint string) (*engine.Model, error) {
+	return engine.OpenModel(checkpoint, f.sets, engine.Options{Device: f.kind, Devices: f.count})
+}
+
+func newEval() *cobra.Command {
+	var flags modelFlags
+	cmd := &cobra.Command{
+		Use:     "eval CHECKPOINT|RUN",
+		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
+		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			m, err := flags.open(a[0])
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			e, err := m.Evaluate()
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(cmd.OutOrStdout(), e)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "test accuracy %.2f%% (%d of %d), loss %.6f\n", 100*e.Accuracy, e.Correct, e.Samples, e.Loss)
+			return nil
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func newCurvature() *cobra.Command {
+	var flags modelFlags
+	var samples int
+	var bn string
+	var seed uint64
+	o := curvature.Options{}
+	cmd := &cobra.Command{
+		Use:   "curvature CHECKPOINT|RUN",
+		Short: "Measure the top eigenvalues of the Hessian of the training loss",
+		Long: `Measure the top eigenvalues of the Hessian of the mean cross-entropy over the
+first training samples, without augmentation or weight decay, by power
+iteration with exact Hessian-vector products.`,
+		Example: "  broadside curvature runs/quickstart --top 3\n  broadside curvature runs/absa --samples 1024 --bn ghost --json",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if bn != "eval" && bn != "ghost" {
+				return usageError{fmt.Errorf("--bn %s: must be eval or ghost", bn)}
+			}
+			if samples < 1 || o.K < 1 || o.MaxIterations < 1 || !(o.Tolerance > 0) {
+				return usageError{fmt.Errorf("--samples, --top and --iterations must be at least 1 and --tolerance above 0")}
+			}
+			m, err := flags.open(a[0])
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			c, err := m.Curvature(samples, bn == "ghost", seed, o)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(cmd.OutOrStdout(), c)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Hessian of the mean loss over %d training samples, batch normalisation in %s mode, %d products\n", c.Samples, c.BatchNorm, c.HVPs)
+			for i, e := range c.Eigenvalues {
+				note := ""
+				if !e.Converged {
+					note = fmt.Sprintf(" (not converged: the last change was above %g)", o.Tolerance)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "eigenvalue %d: %.6g after %d iterations%s\n", i+1, e.Value, e.Iterations, note)
+			}
+			return nil
+		},
+	}
+	flags.add(cmd)
+	cmd.Flags().IntVar(&samples, "samples", 128, "training samples to measure on")
+	cmd.Flags().IntVar(&o.K, "top", 1, "eigenvalues, by falling magnitude")
+	cmd.Flags().IntVar(&o.MaxIterations, "iterations", 100, "most power iterations per eigenvalue")
+	cmd.Flags().Float64Var(&o.Tolerance, "tolerance", 1e-4, "relative change at which the iteration stops")
+	cmd.Flags().StringVar(&bn, "bn", "eval", "batch normalisation by running statistics (eval) or by each ghost's own (ghost)")
+	cmd.Flags().Uint64Var(&seed, "seed", 1, "seed of the start vectors")
+	return cmd
+}
+
+func newReport() *cobra.Command {
+	return &cobra.Command{
+		Use:     "report RUN",
+		Short:   "Write a run's report.html anew",
+		Example: "  broadside report runs/quickstart",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if err := telemetry.Report(a[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s/report.html\n", a[0])
+			return nil
+		},
+	}
+}

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"fmt"
+
+	"broadside/engine/curvature"
+	"broadside/engine/methods"
+	"broadside/engine/telemetry"
+	"broadside/kernels/philox"
+)
+
+// control is the trainer as the methods see it.
+type control struct{ t *trainer }
+
+var _ methods.Training = control{}
+
+func (c control) Epoch() int     { return c.t.at.Epoch }
+func (c control) Epochs() int    { return c.t.cfg.epochs }
+func (c control) Leaf() int      { return c.t.fleet.leaf.Capacity }
+func (c control) Batch() int     { return c.t.at.Batch }
+func (c control) BaseBatch() int { return c.t.cfg.batch }
+
+// SetBatch changes the batch size. Gradients already summed keep their place in the update under
+// way; with KeepWeights they also keep their weight, 1/(old batch), which is the final division by
+// the samples of the update once they are scaled by new/old.
+func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
+	t := c.t
+	if size < 1 || size%t.fleet.leaf.Capacity != 0 {
+		return fmt.Errorf("batch size %d: must be a multiple of the leaf, %d", size, t.fleet.leaf.Capacity)
+	}
+	if carry == methods.KeepWeights && t.pending.leaves > 0 {
+		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
+			return err
+		}
+	}
+	from := t.at.Batch
+	t.at.Batch = size
+	return t.sink.Event(telemetry.Event{Type: "growth", Epoch: t.at.Epoch, Updates: t.at.Updates, Trigger: trigger, From: from, To: size})
+}
+
+// scaleLanes multiplies the gradient sums of the first leaves of an update.
+func (f *fleet) scaleLanes(leaves int, factor float64) error {
+	for _, lane := range f.lanes[:min(leaves, len(f.lanes))] {
+		if err := f.once(f.axpby(0, factor), lane, lane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c control) ScaleLR(factor float64) { c.t.at.LRScale *= factor }
+
+// TopEigenvalue draws the probe's samples by a stream of its own, so that probing does not change
+// the order of training.
+func (c control) TopEigenvalue(p methods.Probe) (curvature.Eigenvalue, error) {
+	t := c.t
+	set := t.fleet.train.set
+	if p.Samples > set.Len() {
+		return curvature.Eigenvalue{}, fmt.Errorf("a probe of %d samples: the training set has %d", p.Samples, set.Len())
+	}
+	samples := make([]int32, p.Samples)
+	for i, s := range philox.NewStream(t.cfg.seed, philox.Probe, uint32(t.at.Probes), 0, 0).Perm(set.Len())[:p.Samples] {
+		samples[i] = int32(s)
+	}
+	h, err := newHessian(t.fleet, t.fleet.train, samples, false, t.cfg.seed, uint32(t.at.Probes))
+	if err != nil {
+		return curvature.Eigenvalue{}, err
+	}
+	defer h.free()
+	t.at.Probes++
+	found, err := curvature.TopEigenvalues(h, p.Options)
+	t.at.HVPs += h.products
+	if err != nil {
+		return curvature.Eigenvalue{}, err
+	}
+	e := found[0]
+	return e, t.sink.Event(telemetry.Event{Type: "probe", Epoch: t.at.Epoch, Updates: t.at.Updates, Eigenvalue: &e.Value, Iterations: e.Iterations})
+}

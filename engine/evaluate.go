@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"fmt"
+
+	"broadside/kernels"
+)
+
+// Evaluation is the result of a pass over a data set with the running statistics.
+type Evaluation struct {
+	Samples  int     `json:"samples"`
+	Correct  int     `json:"correct"`
+	Accuracy float64 `json:"test_accuracy"` // Correct / Samples
+	Loss     float64 `json:"test_loss"`     // mean cross-entropy, without label smoothing
+}
+
+// evaluation is the job of evaluating a data set, one leaf after the other.
+type evaluation struct {
+	on      *resident
+	indices []int32
+	loss    []float64 // per leaf
+	correct []int
+}
+
+func (j *evaluation) run(w *worker) error {
+	size := w.fleet.leaf.Capacity
+	for i := range j.loss {
+		if i%len(w.fleet.workers) != w.id {
+			continue
+		}
+		indices := j.indices[i*size : min((i+1)*size, len(j.indices))]
+		if err := w.gather(j.on, augmentation{}, 0, 0, indices); err != nil {
+			return err
+		}
+		p, err := w.program(programKey{kind: evalProgram, n: len(indices)})
+		if err != nil {
+			return err
+		}
+		w.bind(j.on)
+		if err := p.main.Run(&w.bases); err != nil {
+			return err
+		}
+		j.loss[i], j.correct[i] = w.results(len(indices))
+	}
+	return nil
+}
+
+// evaluate runs the network over a whole data set.
+func (f *fleet) evaluate(on *resident) (Evaluation, error) {
+	n := on.set.Len()
+	leaves := (n + f.leaf.Capacity - 1) / f.leaf.Capacity
+	j := &evaluation{on: on, indices: make([]int32, n), loss: make([]float64, leaves), correct: make([]int, leaves)}
+	for i := range j.indices {
+		j.indices[i] = int32(i)
+	}
+	if err := f.do(j); err != nil {
+		return Evaluation{}, fmt.Errorf("evaluating %s: %w", on.set.Name, err)
+	}
+	e := Evaluation{Samples: n}
+	for i := range j.loss {
+		e.Loss += j.loss[i]
+		e.Correct += j.correct[i]
+	}
+	e.Loss /= float64(n)
+	e.Accuracy = float64(e.Correct) / float64(n)
+	return e, nil
+}
+
+// read returns a copy of a memory's contents.
+func read(m kernels.Memory) []float32 {
+	out := make([]float32, m.Len())
+	m.ReadFloats(0, out)
+	return out
+}

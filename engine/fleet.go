@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"broadside/engine/graph"
+	"broadside/kernels"
+)
+
+// fleet is the devices of a run with the memory they share: one copy of parameters and running
+// statistics, and one gradient sum per lane. Each device is driven by one worker goroutine.
+//
+// A step's leaves are dealt to lanes in order, leaf i to lane i mod lanes; a device owns every lane l
+// with l mod devices equal to its number. A lane sums its leaves in order and the lanes are added in
+// a fixed tree, so the result has the same bits for any number of devices.
+type fleet struct {
+	net    *graph.Network
+	leaf   graph.Leaf
+	ghost  int
+	smooth float64
+
+	workers []*worker
+	results chan error
+
+	dev        kernels.Device // runs the work on shared memory
+	params     kernels.Memory
+	state      kernels.Memory
+	lanes      []kernels.Memory // gradient sums
+	stats      []kernels.Memory // batch statistics of each leaf of the update under way
+	statsCells int
+	train      *resident
+	test       *resident
+
+	scratch kernels.Memory // workspace of passes on shared memory
+	bases   [kernels.MaxBases]kernels.Memory
+	add     kernels.Pass // y += x over parameter-shaped memory
+	fold    kernels.Pass // a leaf's batch statistics into the running ones; nil without any
+}
+
+// The operands of arithmetic on parameter-shaped memory.
+const (
+	xBase = graph.TangentBase
+	yBase = graph.ProductBase
+)
+
+// fleetConfig says what the fleet computes.
+type fleetConfig struct {
+	leaf, ghost, lanes int
+	smoothing          float64
+}
+
+// newFleet allocates the shared memory and starts a worker for each device. All devices must share
+// one memory space.
+func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
+	for _, d := range devices {
+		if d.Space() != devices[0].Space() {
+			return nil, fmt.Errorf("devices %s and %s have separate memories: training across memories is not supported", devices[0].Name(), d.Name())
+		}
+	}
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing,
+		dev: devices[0], results: make(chan error, len(devices))}
+	var err error
+	if f.params, err = f.dev.Alloc(net.ParamCells()); err != nil {
+		return nil, fmt.Errorf("allocating parameters: %w", err)
+	}
+	if f.state, err = f.dev.Alloc(max(net.StateCells(), 1)); err != nil {
+		return nil, fmt.Errorf("allocating running statistics: %w", err)
+	}
+	for range cfg.lanes {
+		m, err := f.dev.Alloc(net.ParamCells())
+		if err != nil {
+			return nil, fmt.Errorf("allocating gradients: %w", err)
+		}
+		f.lanes = append(f.lanes, m)
+	}
+	if f.add, err = f.prepare(f.axpby(1, 1)); err != nil {
+		return nil, err
+	}
+	for i, d := range devices {
+		w, err := newWorker(f, i, d)
+		if err != nil {
+			return nil, err
+		}
+		f.workers = append(f.workers, w)
+		go w.serve()
+	}
+	return f, nil
+}
+
+// axpby is the call y = a x + b y over parameter-shaped memory.
+func (f *fleet) axpby(a, b float64) kernels.Call {
+	return kernels.Call{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(f.net.ParamCells()), A: a, B: b},
+		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}}}
+}
+
+// run runs a pass on shared memory; x and y are its operands.
+func (f *fleet) run(p kernels.Pass, x, y kernels.Memory) error {
+	f.bases[xBase], f.bases[yBase] = x, y
+	return p.Run(&f.bases)
+}
+
+// prepare readies calls on shared memory; those that want workspace share the fleet's scratch.
+func (f *fleet) prepare(calls ...kernels.Call) (kernels.Pass, error) {
+	cells, err := addWorkspace(f.dev, calls)
+	if err != nil {
+		return nil, err
+	}
+	if f.scratch == nil || f.scratch.Len() < cells {
+		if f.scratch != nil {
+			f.scratch.Free()
+		}
+		if f.scratch, err = f.dev.Alloc(max(cells, 1)); err != nil {
+			return nil, fmt.Errorf("allocating scratch: %w", err)
+		}
+	}
+	f.bases[graph.ArenaBase] = f.scratch
+	return f.dev.Prepare(calls)
+}
+
+// addWorkspace gives calls that want workspace the start of the arena, and returns the cells wanted.
+func addWorkspace(dev kernels.Device, calls []kernels.Call) (cells int, err error) {
+	for i, c := range calls {
+		n, err := dev.Workspace(c.Kernel, c.Shape)
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			calls[i].Args = append(slices.Clip(c.Args), kernels.Ref{Base: graph.ArenaBase})
+			cells = max(cells, n)
+		}
+	}
+	return cells, nil
+}
+
+// once runs a call that is not worth preparing.
+func (f *fleet) once(c kernels.Call, x, y kernels.Memory) error {
+	p, err := f.prepare(c)
+	if err != nil {
+		return err
+	}
+	defer p.Free()
+	return f.run(p, x, y)
+}
+
+// sumLanes adds the first used lanes in a fixed tree and leaves the sum in the first. Lanes half
+// the number apart are added first, so that a device's own lanes meet before other devices'.
+func (f *fleet) sumLanes(lanes []kernels.Memory, used int) error {
+	for s := len(lanes) / 2; s >= 1; s /= 2 {
+		for l := range s {
+			if l+s < min(used, 2*s) {
+				if err := f.run(f.add, lanes[l+s], lanes[l]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// job is work that every worker is handed; each does its share.
+type job interface{ run(w *worker) error }
+
+// do hands a job to all workers and waits for them. It returns the first error.
+func (f *fleet) do(j job) error {
+	for _, w := range f.workers {
+		w.jobs <- j
+	}
+	var first error
+	for range f.workers {
+		if err := <-f.results; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// owns reports whether a worker computes leaf i of a step.
+func (f *fleet) owns(w *worker, leaf int) bool { return leaf%len(f.lanes)%len(f.workers) == w.id }
+
+// prepareTraining compiles the training Program, so that what does not fit is refused before the
+// first step, and prepares the fold of its batch statistics.
+func (f *fleet) prepareTraining() error {
+	for _, w := range f.workers {
+		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
+		if err != nil {
+			return err
+		}
+		if w.id > 0 || len(p.Fold) == 0 {
+			continue
+		}
+		f.statsCells = p.StatsCells
+		if f.fold, err = f.prepare(p.Fold...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// growStats makes room for the batch statistics of so many leaves.
+func (f *fleet) growStats(leaves int) error {
+	for len(f.stats) < leaves && f.fold != nil {
+		m, err := f.dev.Alloc(f.statsCells)
+		if err != nil {
+			return fmt.Errorf("allocating batch statistics: %w", err)
+		}
+		f.stats = append(f.stats, m)
+	}
+	return nil
+}
+
+// close stops the workers and frees all memory.
+func (f *fleet) close() {
+	for _, w := range f.workers {
+		close(w.jobs)
+	}
+	for _, w := range f.workers {
+		<-w.done
+	}
+	for _, m := range append(append([]kernels.Memory{f.params, f.state, f.scratch}, f.lanes...), f.stats...) {
+		m.Free()
+	}
+	f.train.free()
+	f.test.free()
+	for _, p := range []kernels.Pass{f.add, f.fold} {
+		if p != nil {
+			p.Free()
+		}
+	}
+}

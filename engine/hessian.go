@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"fmt"
+
+	"broadside/engine/curvature"
+	"broadside/engine/graph"
+	"broadside/kernels"
+	"broadside/kernels/philox"
+)
+
+// hessian is the Hessian of the mean loss over some training samples, as an operator. Its leaves are
+// spread over lanes and devices like a training step's. A worker with a single leaf keeps the primal
+// pass, so that a product costs one tangent pass.
+type hessian struct {
+	fleet   *fleet
+	on      *resident
+	samples []int32
+	kind    programKind
+	seed    uint64
+	stream  uint32 // tells the random start vectors of probes apart
+
+	direction kernels.Memory
+	lanes     []kernels.Memory
+	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
+	primal    []bool           // of each worker: the primal pass is in its arena
+	dot       kernels.Pass
+	result    kernels.Memory
+	products  int
+}
+
+var _ curvature.Hessian = (*hessian)(nil)
+
+// resultBase is where Dot leaves its result.
+const resultBase = graph.FreeBase
+
+// newHessian allocates the operator's lanes. ghost selects batch statistics instead of the running
+// ones.
+func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64, stream uint32) (*hessian, error) {
+	h := &hessian{fleet: f, on: on, samples: samples, kind: hessianProgram, seed: seed, stream: stream, primal: make([]bool, len(f.workers))}
+	if ghost {
+		h.kind = ghostHessianProgram
+	}
+	var err error
+	for range min(len(f.lanes), h.leaves()) {
+		if h.lanes, err = h.alloc(h.lanes); err != nil {
+			return nil, err
+		}
+	}
+	for range f.workers {
+		if h.grads, err = h.alloc(h.grads); err != nil {
+			return nil, err
+		}
+	}
+	if h.result, err = f.dev.Alloc(2); err != nil {
+		return nil, err
+	}
+	h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
+		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}})
+	return h, err
+}
+
+func (h *hessian) alloc(to []kernels.Memory) ([]kernels.Memory, error) {
+	m, err := h.NewVector()
+	return append(to, m), err
+}
+
+func (h *hessian) leaves() int {
+	return (len(h.samples) + h.fleet.leaf.Capacity - 1) / h.fleet.leaf.Capacity
+}
+
+// NewVector returns a zero vector.
+func (h *hessian) NewVector() (kernels.Memory, error) {
+	m, err := h.fleet.dev.Alloc(h.fleet.net.ParamCells())
+	if err != nil {
+		return nil, fmt.Errorf("allocating a vector of the Hessian: %w", err)
+	}
+	return m, nil
+}
+
+// Randomize fills v with independent N(0, 1) numbers; the alignment gaps stay zero.
+func (h *hessian) Randomize(v kernels.Memory, stream uint32) error {
+	var calls []kernels.Call
+	for i, p := range h.fleet.net.Params {
+		calls = append(calls, kernels.Call{Kernel: kernels.Philox, Shape: kernels.PhiloxShape{Count: int64(p.Size()),
+			Distribution: kernels.Normal, Key0: uint32(h.seed), Key1: uint32(h.seed >> 32),
+			Ctr1: uint32(i), Ctr2: h.stream, Ctr3: philox.Probe<<24 | stream<<8},
+			Args: []kernels.Ref{{Base: yBase, Offset: int64(p.Offset)}}})
+	}
+	p, err := h.fleet.prepare(calls...)
+	if err != nil {
+		return err
+	}
+	defer p.Free()
+	return h.fleet.run(p, nil, v)
+}
+
+// Dot returns the inner product of a and b.
+func (h *hessian) Dot(a, b kernels.Memory) (float64, error) {
+	h.fleet.bases[resultBase] = h.result
+	if err := h.fleet.run(h.dot, a, b); err != nil {
+		return 0, err
+	}
+	return h.result.ReadDouble(0), nil
+}
+
+// Axpby computes y = a x + b y.
+func (h *hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory) error {
+	return h.fleet.once(h.fleet.axpby(a, b), x, y)
+}
+
+// Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994).
+func (h *hessian) Product(v, hv kernels.Memory) error {
+	h.direction = v
+	if err := h.fleet.do(h); err != nil {
+		return fmt.Errorf("Hessian-vector product: %w", err)
+	}
+	h.products++
+	if err := h.fleet.sumLanes(padLanes(h.lanes, len(h.fleet.lanes)), len(h.lanes)); err != nil {
+		return err
+	}
+	return h.Axpby(1/float64(len(h.samples)), h.lanes[0], 0, hv)
+}
+
+// padLanes gives the lanes in use their places in the tree of all lanes.
+func padLanes(used []kernels.Memory, all int) []kernels.Memory {
+	return append(append([]kernels.Memory(nil), used...), make([]kernels.Memory, all-len(used))...)
+}
+
+// run computes a worker's leaves of a product.
+func (h *hessian) run(w *worker) error {
+	f, size := h.fleet, h.fleet.leaf.Capacity
+	mine := 0
+	for i := range h.leaves() {
+		if f.owns(w, i) {
+			mine++
+		}
+	}
+	for i := range h.leaves() {
+		if !f.owns(w, i) {
+			continue
+		}
+		indices := h.samples[i*size : min((i+1)*size, len(h.samples))]
+		p, err := w.program(programKey{kind: h.kind, n: len(indices)})
+		if err != nil {
+			return err
+		}
+		if !h.primal[w.id] {
+			if err := h.runPrimal(w, p, indices); err != nil {
+				return err
+			}
+			h.primal[w.id] = mine == 1
+		}
+		w.bind(h.on)
+		lane := h.lanes[i%len(f.lanes)]
+		if i < len(f.lanes) {
+			w.bases[graph.GradBase] = lane
+			if err := w.zero.Run(&w.bases); err != nil {
+				return err
+			}
+		}
+		w.bases[graph.TangentBase], w.bases[graph.ProductBase] = h.direction, lane
+		if err := p.tangent.Run(&w.bases); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runPrimal leaves activations and their gradients in the worker's arena.
+func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
+	if err := w.gather(h.on, augmentation{}, h.seed, 0, indices); err != nil {
+		return err
+	}
+	w.bind(h.on)
+	w.bases[graph.GradBase] = h.grads[w.id]
+	if p.StatsCells > 0 {
+		stats, err := w.dev.Alloc(p.StatsCells)
+		if err != nil {
+			return err
+		}
+		defer stats.Free()
+		w.bases[graph.StatsBase] = stats
+	}
+	return p.main.Run(&w.bases)
+}
+
+// free releases the operator's memory.
+func (h *hessian) free() {
+	for _, m := range append(append([]kernels.Memory{h.result}, h.lanes...), h.grads...) {
+		m.Free()
+	}
+	h.dot.Free()
+}

@@ -1,0 +1,8 @@
+// Package all enrols every method: importing it is all it takes.
+package all
+
+import (
+	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/fb"
+	_ "broadside/engine/methods/gg"
+)

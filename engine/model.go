@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/curvature"
+	"broadside/engine/recipe"
+)
+
+// Model is a checkpoint loaded with its run's data. Close it after use.
+type Model struct {
+	fleet  *fleet
+	recipe *recipe.Recipe
+}
+
+// OpenModel loads a checkpoint file, or the newest checkpoint of a run directory. The recipe is the
+// one that the checkpoint carries, changed by sets as in "data.path=DIR".
+func OpenModel(path string, sets []string, o Options) (*Model, error) {
+	ck, path, err := readCheckpoint(path)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := ck.Meta[metaRecipe]
+	if !ok {
+		return nil, fmt.Errorf("%s carries no recipe: it was not written by broadside train", path)
+	}
+	r, err := recipe.Parse(path, []byte(text), sets)
+	if err != nil {
+		return nil, err
+	}
+	f, err := open(r, o.Device, o.Devices)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.loadNetwork(ck); err != nil {
+		f.close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &Model{fleet: f, recipe: r}, nil
+}
+
+// readCheckpoint reads a file, or the newest checkpoint of a run directory.
+func readCheckpoint(path string) (*checkpoint.Checkpoint, string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, path, fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	if !info.IsDir() {
+		ck, err := checkpoint.Read(path)
+		return ck, path, err
+	}
+	found, err := checkpoint.Dir(filepath.Join(path, checkpointDir)).Latest()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, path, fmt.Errorf("%s holds no checkpoint: name a checkpoint file or the directory of a run", path)
+	}
+	if err != nil {
+		return nil, path, err
+	}
+	return found.Checkpoint, found.Path, nil
+}
+
+// Evaluate evaluates the model on the test set with the running statistics.
+func (m *Model) Evaluate() (Evaluation, error) { return m.fleet.evaluate(m.fleet.test) }
+
+// Curvature is a measurement of the Hessian of the mean training loss.
+type Curvature struct {
+	Samples     int                    `json:"samples"`
+	BatchNorm   string                 `json:"batch_norm"` // eval or ghost
+	HVPs        int                    `json:"hvps"`
+	Eigenvalues []curvature.Eigenvalue `json:"eigenvalues"`
+}
+
+// Curvature measures the top eigenvalues on the first training samples, without augmentation,
+// smoothing or weight decay. Ghost takes each ghost's own batch statistics instead of the running ones.
+func (m *Model) Curvature(samples int, ghost bool, seed uint64, o curvature.Options) (*Curvature, error) {
+	set := m.fleet.train.set
+	if samples > set.Len() {
+		return nil, fmt.Errorf("%d samples: %s has %d", samples, set.Name, set.Len())
+	}
+	indices := make([]int32, samples)
+	for i := range indices {
+		indices[i] = int32(i)
+	}
+	h, err := newHessian(m.fleet, m.fleet.train, indices, ghost, seed, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer h.free()
+	c := &Curvature{Samples: samples, BatchNorm: "eval"}
+	if ghost {
+		c.BatchNorm = "ghost"
+	}
+	c.Eigenvalues, err = curvature.TopEigenvalues(h, o)
+	c.HVPs = h.products
+	return c, err
+}
+
+// Close frees the model.
+func (m *Model) Close() { m.fleet.close() }

@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+
+	cgocpu "broadside/cgo/cpu"
+	"broadside/engine/data"
+	"broadside/engine/graph"
+	"broadside/engine/methods"
+	_ "broadside/engine/methods/all" // every method enrols itself
+	"broadside/engine/optim"
+	"broadside/engine/recipe"
+	"broadside/engine/schedule"
+	"broadside/kernels"
+	"broadside/models"
+)
+
+// openDevices returns count devices of a kind; 0 means as many as the machine has, at most lanes.
+func openDevices(kind string, count, lanes int) ([]kernels.Device, error) {
+	switch kind {
+	case "auto", "cpu", "":
+	case "cuda":
+		return nil, fmt.Errorf("device cuda: this build has no CUDA kernels; use --device cpu")
+	default:
+		return nil, fmt.Errorf("unknown device %q: must be auto, cpu or cuda", kind)
+	}
+	if count == 0 {
+		count = min(runtime.NumCPU(), lanes)
+	}
+	if count < 1 || count > lanes {
+		return nil, fmt.Errorf("%d devices: must be between 1 and batch.lanes, %d", count, lanes)
+	}
+	var devices []kernels.Device
+	for range count {
+		d, err := cgocpu.New("")
+		if err != nil {
+			return nil, err
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+// open loads a recipe's data and builds its network on the devices.
+func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
+	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
+	if err != nil {
+		return nil, err
+	}
+	set := pair.Train
+	net, err := models.New(r.Model.Name, graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+	if err != nil {
+		if hint := recipe.Suggest(r.Model.Name, models.Names()); hint != "" {
+			err = fmt.Errorf("%w; did you mean %s?", err, hint)
+		}
+		return nil, err
+	}
+	devices, err := openDevices(kind, count, r.Batch.Lanes)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFleet(net, devices, fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes, smoothing: r.Train.LabelSmoothing})
+	if err != nil {
+		return nil, err
+	}
+	if err := f.load(pair, r.Data.Normalize == "dataset"); err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// load copies the data sets to the devices' memory.
+func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
+	var mean, std []float32
+	if normalize {
+		mean, std = pair.Train.Mean, pair.Train.Std
+	}
+	if f.train, err = newResident(f.dev, pair.Train, mean, std); err != nil {
+		return err
+	}
+	f.test, err = newResident(f.dev, pair.Test, mean, std)
+	return err
+}
+
+// newTrainer makes a trainer with fresh parameters.
+func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
+	t := &trainer{fleet: f, sink: s, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
+		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
+		at: progress{Batch: r.Batch.Size, LRScale: 1}}
+	if n := f.train.set.Len(); n < r.Batch.Leaf {
+		return nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
+	}
+	var err error
+	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
+		return nil, err
+	}
+	if t.methods, err = openMethods(r); err != nil {
+		return nil, err
+	}
+	for _, m := range t.methods {
+		if err := m.Prepare(control{t}); err != nil {
+			return nil, err
+		}
+	}
+	if t.schedule, err = t.openSchedule(r); err != nil {
+		return nil, err
+	}
+	rule, err := openRule(r.Optimizer)
+	if err != nil {
+		return nil, err
+	}
+	if t.updater, err = newUpdater(f, rule); err != nil {
+		return nil, err
+	}
+	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
+	f.state.WriteFloats(0, f.net.InitState())
+	return t, f.prepareTraining()
+}
+
+func augmentationOf(d recipe.Data) (a augmentation) {
+	for _, name := range d.Augment {
+		switch name {
+		case "pad_crop":
+			a.pad = d.Pad
+		case "flip":
+			a.flip = true
+		case "cutout":
+			a.cutout = d.CutoutSize
+		}
+	}
+	return a
+}
+
+// openMethods makes the recipe's methods and refuses those that conflict.
+func openMethods(r *recipe.Recipe) ([]method, error) {
+	var out []method
+	var infos []methods.Info
+	for i, entry := range r.Methods {
+		info, ok := methods.Lookup(entry.Name)
+		if !ok {
+			return nil, recipe.Unknown("method", entry.Name, methods.Names())
+		}
+		options := info.Options()
+		if err := recipe.Decode(entry, options); err != nil {
+			return nil, err
+		}
+		m, err := info.New(options)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", entry.Pos(), err)
+		}
+		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
+			return nil, err
+		}
+		out, infos = append(out, method{info, m}), append(infos, info)
+	}
+	return out, methods.CheckConflicts(infos)
+}
+
+// openSchedule makes the recipe's schedule and lets the methods wrap it.
+func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
+	s := r.Schedule
+	out, err := schedule.New(schedule.Options{Name: s.Name, Epochs: r.Train.Epochs, At: s.At, Decay: s.Factor,
+		End: s.EndLR / r.Optimizer.LR, Power: s.Power, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range t.methods {
+		if w, ok := m.Method.(methods.Scheduler); ok {
+			if out, err = w.Schedule(control{t}, out); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// openRule makes the recipe's step rule.
+func openRule(o recipe.Optimizer) (optim.Rule, error) {
+	if o.Name != "sgd" {
+		return nil, recipe.Unknown("optimizer", o.Name, []string{"sgd"})
+	}
+	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
+	for _, name := range o.DecayExclude {
+		switch name {
+		case "bn":
+			rule.NoDecay[graph.Gamma], rule.NoDecay[graph.Beta] = true, true
+		case "bias":
+			rule.NoDecay[graph.Bias] = true
+		}
+	}
+	return rule, nil
+}

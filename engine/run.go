@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/recipe"
+	"broadside/engine/telemetry"
+)
+
+// checkpointDir is the folder of checkpoints in a run directory.
+const checkpointDir = "checkpoints"
+
+// Options say where and on what to run.
+type Options struct {
+	Device  string // auto, cpu or cuda
+	Devices int    // 0: as many as there are, at most the recipe's lanes
+	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.
+	RunDir string
+	// Resume continues the run in RunDir from its newest checkpoint.
+	Resume bool
+	// Progress is told what happens; nil discards it. Train closes it.
+	Progress telemetry.Progress
+}
+
+// Train runs a recipe and returns its summary. It writes nothing before recipe, data and devices
+// have been found good. A cancelled context stops the run after the update under way, with a
+// checkpoint, and returns the context's error.
+func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
+	if o.Progress == nil {
+		o.Progress = telemetry.Discard{}
+	}
+	defer o.Progress.Close()
+	run := &runDir{path: o.RunDir, keep: r.Checkpoint.Keep, progress: o.Progress}
+	if err := run.check(o.Resume); err != nil {
+		return nil, err
+	}
+	f, err := open(r, o.Device, o.Devices)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	t, err := newTrainer(f, r, run)
+	if err != nil {
+		return nil, err
+	}
+	defer t.updater.free()
+	if run.recipe, err = r.YAML(); err != nil {
+		return nil, err
+	}
+	if err := run.begin(t, o.Resume); err != nil {
+		return nil, err
+	}
+	defer run.log.Close()
+	if err := t.train(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, ctx.Err())
+		}
+		return nil, err
+	}
+	summary := t.summary(r)
+	return summary, run.end(t, summary)
+}
+
+// RunRecipe returns the recipe of a run directory, changed by sets.
+func RunRecipe(runDir string, sets []string) (*recipe.Recipe, error) {
+	path := filepath.Join(runDir, telemetry.RecipeFile)
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("%s holds no run to resume: %w", runDir, err)
+	}
+	return recipe.Load(path, sets)
+}
+
+// runDir is a run directory as the trainer's sink.
+type runDir struct {
+	path     string
+	keep     int
+	recipe   []byte
+	log      *telemetry.EventLog
+	progress telemetry.Progress
+}
+
+var _ sink = (*runDir)(nil)
+
+// check refuses to start over an existing run, or to resume where there is none.
+func (d *runDir) check(resume bool) error {
+	if d.path == "" {
+		return errors.New("no run directory was named")
+	}
+	_, err := os.Stat(filepath.Join(d.path, telemetry.RecipeFile))
+	switch {
+	case resume && errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s holds no run to resume", d.path)
+	case !resume && err == nil:
+		return fmt.Errorf("%s already holds a run: resume it with --resume, or name another directory with --run", d.path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return nil
+}
+
+// begin makes the directory, or brings the trainer to where the run stopped.
+func (d *runDir) begin(t *trainer, resume bool) (err error) {
+	event := telemetry.Event{Type: telemetry.TypeStart}
+	if resume {
+		if event, err = d.resume(t); err != nil {
+			return err
+		}
+	} else {
+		if err := os.MkdirAll(d.path, 0o755); err != nil {
+			return fmt.Errorf("run directory: %w", err)
+		}
+		if err := telemetry.WriteFileAtomic(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
+			return err
+		}
+	}
+	if d.log, err = telemetry.OpenEventLog(d.path); err != nil {
+		return err
+	}
+	if err := d.log.TruncateAfter(t.at.Updates); err != nil {
+		return err
+	}
+	event.Epoch, event.Updates, event.WallSeconds = t.at.Epoch, t.at.Updates, t.at.WallSeconds
+	return d.Event(event)
+}
+
+// resume restores the newest checkpoint; a run that had none yet starts anew.
+func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
+	event := telemetry.Event{Type: telemetry.TypeResume}
+	stored, err := os.ReadFile(filepath.Join(d.path, telemetry.RecipeFile))
+	if err != nil {
+		return event, fmt.Errorf("run directory: %w", err)
+	}
+	if err := sameRecipe(string(stored), string(d.recipe)); err != nil {
+		return event, fmt.Errorf("resuming %s: %w", d.path, err)
+	}
+	found, err := checkpoint.Dir(filepath.Join(d.path, checkpointDir)).Latest()
+	if errors.Is(err, fs.ErrNotExist) {
+		event.Message = "no checkpoint yet: starting anew"
+		return event, nil
+	}
+	if err != nil {
+		return event, fmt.Errorf("resuming %s: %w", d.path, err)
+	}
+	event.Path, event.Message = found.Path, strings.Join(found.Warnings, "; ")
+	if err := t.restore(found.Checkpoint); err != nil {
+		return event, fmt.Errorf("resuming from %s: %w", found.Path, err)
+	}
+	return event, nil
+}
+
+// sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
+// written may change.
+func sameRecipe(stored, given string) error {
+	a, b := strings.Split(stored, "\n"), strings.Split(given, "\n")
+	for i := range max(len(a), len(b)) {
+		x, y := line(a, i), line(b, i)
+		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
+		if x != y && !free {
+			return fmt.Errorf("the recipe has %q where the run began with %q: a resume must not change it", strings.TrimSpace(y), strings.TrimSpace(x))
+		}
+	}
+	return nil
+}
+
+func line(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return ""
+}
+
+// Step tells the progress display.
+func (d *runDir) Step(s telemetry.Step) { d.progress.Step(s) }
+
+// Epoch logs an epoch's record.
+func (d *runDir) Epoch(e telemetry.Epoch) error {
+	d.progress.Epoch(e)
+	return d.log.Epoch(e)
+}
+
+// Event logs what happened.
+func (d *runDir) Event(e telemetry.Event) error {
+	d.progress.Event(e)
+	return d.log.Append(e)
+}
+
+// Checkpoint writes the trainer's state and removes old checkpoints.
+func (d *runDir) Checkpoint(t *trainer) error {
+	ck, err := t.save(d.recipe)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	dir := checkpoint.Dir(filepath.Join(d.path, checkpointDir))
+	path, err := dir.Save(int64(t.at.Updates), ck)
+	if err != nil {
+		return err
+	}
+	if err := d.Event(telemetry.Event{Type: telemetry.TypeCheckpoint, Epoch: t.at.Epoch, Updates: t.at.Updates, Path: path, WallSeconds: t.at.WallSeconds}); err != nil {
+		return err
+	}
+	return dir.Prune(d.keep)
+}
+
+// end writes what a finished run leaves.
+func (d *runDir) end(t *trainer, s *telemetry.Summary) error {
+	if err := d.Event(telemetry.Event{Type: telemetry.TypeEnd, Epoch: t.at.Epoch, Updates: t.at.Updates, WallSeconds: s.WallSeconds}); err != nil {
+		return err
+	}
+	if err := telemetry.WriteSummary(d.path, *s); err != nil {
+		return err
+	}
+	return telemetry.Report(d.path)
+}
+
+// summary describes the finished run.
+func (t *trainer) summary(r *recipe.Recipe) *telemetry.Summary {
+	return &telemetry.Summary{Name: r.Name, Model: r.Model.Name, Data: r.Data.Name, Seed: r.Train.Seed,
+		Device: t.fleet.dev.Name(), Devices: len(t.fleet.workers),
+		TestAccuracy: t.at.Test, BestTestAccuracy: t.at.Best, TestLoss: t.at.TestLoss,
+		Updates: t.at.Updates, SamplesSeen: t.at.Samples, Epochs: t.at.Epoch, FinalBatch: t.at.Batch,
+		HVPs: t.at.HVPs, GradPasses: t.at.GradPasses, WallSeconds: t.at.WallSeconds,
+		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory()}
+}

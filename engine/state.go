@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/graph"
+	"broadside/engine/methods"
+	"broadside/kernels"
+)
+
+// The keys of a checkpoint's metadata.
+const (
+	metaFormat   = "format" // "pt", as PyTorch's own exporters write
+	metaModel    = "broadside.model"
+	metaInput    = "broadside.input" // [height, width, channels]
+	metaClasses  = "broadside.classes"
+	metaRecipe   = "broadside.recipe"
+	metaProgress = "broadside.progress"
+	metaMethod   = "broadside.method." // + name
+)
+
+// optimizerPrefix starts the names of optimiser state tensors: broadside.momentum.conv1.weight.
+const optimizerPrefix = "broadside."
+
+// save writes everything that a resume needs into a checkpoint. Parameters and running statistics
+// carry PyTorch's names and layouts.
+func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
+	ck := &checkpoint.Checkpoint{Tensors: map[string]*tensor.Dense{}, Meta: map[string]string{
+		metaFormat: "pt", metaModel: t.fleet.net.Name, metaRecipe: string(recipe)}}
+	in := t.fleet.net.Input
+	values := map[string]any{metaInput: [3]int{in.H, in.W, in.C}, metaClasses: t.fleet.net.Classes, metaProgress: t.at}
+	for _, m := range t.methods {
+		if r, ok := m.Method.(methods.Resumable); ok {
+			values[metaMethod+m.info.Name] = r.State()
+		}
+	}
+	for key, v := range values {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", key, err)
+		}
+		ck.Meta[key] = string(raw)
+	}
+	if err := t.fleet.saveNetwork(ck, t.at.Updates); err != nil {
+		return nil, err
+	}
+	for i, slot := range t.updater.rule.Slots() {
+		if err := saveParams(ck, optimizerPrefix+slot+".", t.fleet.net, read(t.updater.slots[i])); err != nil {
+			return nil, err
+		}
+	}
+	return ck, nil
+}
+
+func (f *fleet) saveNetwork(ck *checkpoint.Checkpoint, updates int) error {
+	if err := saveParams(ck, "", f.net, read(f.params)); err != nil {
+		return err
+	}
+	state := read(f.state)
+	for _, n := range f.net.Norms {
+		ck.Tensors[n.Name+".running_mean"] = vector(state[n.Offset : n.Offset+n.C])
+		ck.Tensors[n.Name+".running_var"] = vector(state[n.Offset+n.C : n.Offset+2*n.C])
+		ck.Tensors[n.Name+".num_batches_tracked"] = tensor.New(tensor.WithShape(), tensor.WithBacking([]int64{int64(updates)}))
+	}
+	return nil
+}
+
+func saveParams(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, cells []float32) error {
+	for _, p := range net.Params {
+		data, err := checkpoint.ToPyTorch(cells[p.Offset:p.Offset+p.Size()], p.K, p.R, p.S, p.C)
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", p.Name, err)
+		}
+		ck.Tensors[prefix+p.Name] = tensor.New(tensor.WithShape(p.TorchShape()...), tensor.WithBacking(data))
+	}
+	return nil
+}
+
+func vector(v []float32) *tensor.Dense {
+	return tensor.New(tensor.WithShape(len(v)), tensor.WithBacking(slices.Clone(v)))
+}
+
+// restore puts a checkpoint's state back.
+func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
+	if err := t.fleet.loadNetwork(ck); err != nil {
+		return err
+	}
+	for i, slot := range t.updater.rule.Slots() {
+		if err := loadParams(ck, optimizerPrefix+slot+".", t.fleet.net, t.updater.slots[i]); err != nil {
+			return err
+		}
+	}
+	if err := decode(ck, metaProgress, &t.at); err != nil {
+		return err
+	}
+	for _, m := range t.methods {
+		if r, ok := m.Method.(methods.Resumable); ok {
+			if err := decode(ck, metaMethod+m.info.Name, r.State()); err != nil {
+				return err
+			}
+		}
+	}
+	return t.checkPlace()
+}
+
+// checkPlace refuses a place in training that the data or recipe at hand do not have.
+func (t *trainer) checkPlace() error {
+	switch at, leaf := t.at, t.fleet.leaf.Capacity; {
+	case at.Epoch < 0 || at.Epoch > t.cfg.epochs || at.Leaf < 0 || at.Leaf > t.sampler.LeavesPerEpoch():
+		return fmt.Errorf("the checkpoint stands at epoch %d, leaf %d: outside a run of %d epochs of %d leaves",
+			at.Epoch, at.Leaf, t.cfg.epochs, t.sampler.LeavesPerEpoch())
+	case at.Batch < leaf || at.Batch%leaf != 0:
+		return fmt.Errorf("the checkpoint's batch of %d is no multiple of the leaf, %d", at.Batch, leaf)
+	}
+	return nil
+}
+
+func decode(ck *checkpoint.Checkpoint, key string, into any) error {
+	raw, ok := ck.Meta[key]
+	if !ok {
+		return fmt.Errorf("the checkpoint has no %s: it cannot be resumed", key)
+	}
+	if err := json.Unmarshal([]byte(raw), into); err != nil {
+		return fmt.Errorf("reading %s of the checkpoint: %w", key, err)
+	}
+	return nil
+}
+
+// loadNetwork copies a checkpoint's parameters and running statistics to the fleet. Every tensor
+// must be there and have the network's shape; tensors of neither network nor optimiser are refused.
+func (f *fleet) loadNetwork(ck *checkpoint.Checkpoint) error {
+	known := map[string]bool{}
+	for _, p := range f.net.Params {
+		known[p.Name] = true
+	}
+	if err := loadParams(ck, "", f.net, f.params); err != nil {
+		return err
+	}
+	for _, n := range f.net.Norms {
+		for i, suffix := range []string{".running_mean", ".running_var"} {
+			data, err := floats(ck, n.Name+suffix, []int{n.C}, f.net.Name)
+			if err != nil {
+				return err
+			}
+			f.state.WriteFloats(n.Offset+i*n.C, data)
+			known[n.Name+suffix] = true
+		}
+		known[n.Name+".num_batches_tracked"] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(ck.Tensors)) {
+		if !known[name] && !strings.HasPrefix(name, optimizerPrefix) {
+			return fmt.Errorf("the checkpoint has a tensor %s that model %s does not: it is another model's", name, f.net.Name)
+		}
+	}
+	return nil
+}
+
+func loadParams(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, m kernels.Memory) error {
+	for _, p := range net.Params {
+		data, err := floats(ck, prefix+p.Name, p.TorchShape(), net.Name)
+		if err != nil {
+			return err
+		}
+		stored, err := checkpoint.FromPyTorch(data, p.K, p.R, p.S, p.C)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", prefix+p.Name, err)
+		}
+		m.WriteFloats(p.Offset, stored)
+	}
+	return nil
+}
+
+// floats returns a float32 tensor of the given shape.
+func floats(ck *checkpoint.Checkpoint, name string, shape []int, model string) ([]float32, error) {
+	d, ok := ck.Tensors[name]
+	if !ok {
+		return nil, fmt.Errorf("the checkpoint has no tensor %s, which model %s needs: it is another model's", name, model)
+	}
+	data, ok := d.Data().([]float32)
+	if !ok || !slices.Equal([]int(d.Shape()), shape) {
+		return nil, fmt.Errorf("the checkpoint's tensor %s is %v %v; model %s needs float32 %v: it is another model's",
+			name, d.Dtype(), d.Shape(), model, shape)
+	}
+	return data, nil
+}

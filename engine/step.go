@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"fmt"
+
+	"broadside/engine/graph"
+	"broadside/engine/methods"
+	"broadside/engine/optim"
+	"broadside/kernels"
+)
+
+// leaves is the job of computing consecutive leaves of one update, all of one epoch.
+type leaves struct {
+	seed    uint64
+	epoch   int
+	first   int     // place in the update of the first leaf
+	indices []int32 // samples of all leaves
+	augment augmentation
+	attack  methods.Attack
+
+	loss    []float64 // results, per leaf
+	correct []int
+}
+
+func (j *leaves) run(w *worker) error {
+	size := w.fleet.leaf.Capacity
+	for i := range j.loss {
+		if !w.fleet.owns(w, j.first+i) {
+			continue
+		}
+		if err := j.leaf(w, i, j.indices[i*size:(i+1)*size]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
+func (j *leaves) leaf(w *worker, i int, indices []int32) error {
+	f := w.fleet
+	if err := w.gather(f.train, j.augment, j.seed, j.epoch, indices); err != nil {
+		return err
+	}
+	if j.attack.Samples > 0 {
+		a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
+		p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
+		if err != nil {
+			return err
+		}
+		w.bind(f.train)
+		if err := p.main.Run(&w.bases); err != nil {
+			return err
+		}
+	}
+	p, err := w.program(programKey{kind: trainProgram, n: len(indices)})
+	if err != nil {
+		return err
+	}
+	w.bind(f.train)
+	place := j.first + i
+	lane := f.lanes[place%len(f.lanes)]
+	w.bases[graph.GradBase] = lane
+	if place < len(f.lanes) { // the lane's first leaf
+		if err := w.zero.Run(&w.bases); err != nil {
+			return err
+		}
+	}
+	if len(f.stats) > 0 {
+		w.bases[graph.StatsBase] = f.stats[place]
+	}
+	if err := p.main.Run(&w.bases); err != nil {
+		return err
+	}
+	j.loss[i], j.correct[i] = w.results(len(indices))
+	return nil
+}
+
+// updater turns gradient sums into parameter updates.
+type updater struct {
+	fleet *fleet
+	rule  optim.Rule
+	pass  kernels.Pass
+	hyper kernels.Memory
+	slots []kernels.Memory
+	cells [optim.HyperCells]float32
+}
+
+func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
+	u := &updater{fleet: f, rule: rule}
+	var err error
+	if u.pass, err = f.prepare(rule.Update(f.net.Params)...); err != nil {
+		return nil, fmt.Errorf("preparing the update: %w", err)
+	}
+	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+		return nil, err
+	}
+	for _, name := range rule.Slots() {
+		m, err := f.dev.Alloc(f.net.ParamCells())
+		if err != nil {
+			return nil, fmt.Errorf("allocating the optimiser's %s: %w", name, err)
+		}
+		u.slots = append(u.slots, m)
+	}
+	return u, nil
+}
+
+// update applies the mean of the gradients summed over so many leaves and samples.
+func (u *updater) update(leaves, samples int, lr float64) error {
+	f := u.fleet
+	if err := f.sumLanes(f.lanes, leaves); err != nil {
+		return err
+	}
+	if err := f.foldStats(leaves); err != nil {
+		return err
+	}
+	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
+	u.hyper.WriteFloats(0, u.cells[:])
+	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, f.lanes[0], u.hyper
+	for i, m := range u.slots {
+		f.bases[optim.SlotBase+kernels.Base(i)] = m
+	}
+	return u.pass.Run(&f.bases)
+}
+
+// foldStats folds the leaves' batch statistics into the running ones, in sample order.
+func (f *fleet) foldStats(leaves int) error {
+	if f.fold == nil || len(f.stats) == 0 {
+		return nil
+	}
+	f.bases[graph.StateBase] = f.state
+	for _, stats := range f.stats[:leaves] {
+		f.bases[graph.StatsBase] = stats
+		if err := f.fold.Run(&f.bases); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *updater) free() {
+	u.pass.Free()
+	u.hyper.Free()
+	for _, m := range u.slots {
+		m.Free()
+	}
+}

@@ -1,0 +1,424 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	cgocpu "broadside/cgo/cpu"
+	"broadside/engine/checkpoint"
+	"broadside/engine/data"
+	"broadside/engine/graph"
+	"broadside/engine/methods"
+	"broadside/engine/recipe"
+	"broadside/engine/telemetry"
+	"broadside/kernels"
+	"broadside/kernels/philox"
+	"broadside/models"
+)
+
+// settings makes each method act within a few epochs of the small run below. A new method is enrolled
+// in every shared test by its line here; a test fails while it has none.
+var settings = map[string]string{
+	"abs":  "abs: {max_batch: 128, patience: 1}",
+	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":   "gg: {max_batch: 64}",
+}
+
+func TestEveryMethodIsEnrolled(t *testing.T) {
+	for _, name := range methods.Names() {
+		if _, ok := settings[name]; !ok {
+			t.Errorf("method %s has no line in the settings table", name)
+		}
+	}
+}
+
+// smallRecipe trains a ResNet-8 on 8x8 images: three epochs of eleven leaves of 32, in ghosts of 16.
+func smallRecipe(t *testing.T, method string) *recipe.Recipe {
+	t.Helper()
+	text := `
+name: small
+data: {name: synthetic, augment: [pad_crop, flip, cutout], pad: 1, cutout_size: 2}
+model: {name: resnet8}
+train: {epochs: 3, seed: 7, label_smoothing: 0.1}
+batch: {size: 64, leaf: 32, ghost: 16, lanes: 8}
+optimizer: {lr: 0.05, momentum: 0.9, weight_decay: 0.001, decay_exclude: [bn]}
+schedule: {name: step, at: [1, 2], factor: 0.5}
+checkpoint: {every_updates: 0}
+`
+	if method != "" {
+		text += "methods:\n  - " + settings[method] + "\n"
+	}
+	return parseRecipe(t, text)
+}
+
+func parseRecipe(t *testing.T, text string) *recipe.Recipe {
+	t.Helper()
+	r, err := recipe.Parse("test.yaml", []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// synthetic is a set of n images whose pixels and labels are random but related.
+func synthetic(n, size, channels, classes int) *data.Set {
+	s := philox.NewStream(1, 99, 0, uint32(n), 0)
+	set := &data.Set{Name: "synthetic", H: size, W: size, C: channels, Classes: classes}
+	for range n {
+		label := s.Intn(classes)
+		set.Labels = append(set.Labels, int32(label))
+		for range size * size * channels {
+			set.Images = append(set.Images, byte(s.Intn(128)+label*127/classes))
+		}
+	}
+	return set
+}
+
+// tape keeps what a trainer tells it.
+type tape struct {
+	epochs      []telemetry.Epoch
+	events      []telemetry.Event
+	steps       []telemetry.Step
+	keepSteps   bool
+	checkpoints []*checkpoint.Checkpoint
+	stopAt      int // cancel after this update
+	cancel      context.CancelFunc
+}
+
+func (s *tape) Step(e telemetry.Step) {
+	if s.keepSteps {
+		s.steps = append(s.steps, e)
+	}
+	if s.stopAt > 0 && e.Updates == s.stopAt {
+		s.cancel()
+	}
+}
+func (s *tape) Epoch(e telemetry.Epoch) error { s.epochs = append(s.epochs, e); return nil }
+func (s *tape) Event(e telemetry.Event) error { s.events = append(s.events, e); return nil }
+func (s *tape) Checkpoint(t *trainer) error {
+	ck, err := t.save(nil)
+	s.checkpoints = append(s.checkpoints, ck)
+	return err
+}
+
+func startTrainer(t *testing.T, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
+	t.Helper()
+	set := pair.Train
+	build := func() (*graph.Network, error) {
+		if r.Model.Name == "linear" {
+			n := graph.New("linear", graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		}
+		return models.New(r.Model.Name, graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+	}
+	net, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []kernels.Device
+	for range devices {
+		d, err := cgocpu.New("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, d)
+	}
+	f, err := newFleet(net, list, fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes, smoothing: r.Train.LabelSmoothing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.close)
+	if err := f.load(pair, false); err != nil {
+		t.Fatal(err)
+	}
+	tr, err := newTrainer(f, r, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.updater.free)
+	return tr
+}
+
+// trainSmall runs the small recipe to its end, or to an update, and returns its last checkpoint.
+func trainSmall(t *testing.T, method string, devices, stopAt int, from *checkpoint.Checkpoint) (*tape, *checkpoint.Checkpoint) {
+	t.Helper()
+	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
+	s := &tape{stopAt: stopAt, keepSteps: true}
+	tr := startTrainer(t, smallRecipe(t, method), pair, devices, s)
+	if from != nil {
+		if err := tr.restore(from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.cancel = cancel
+	if err := tr.train(ctx); err != nil && ctx.Err() == nil {
+		t.Fatal(err)
+	}
+	return s, s.checkpoints[len(s.checkpoints)-1]
+}
+
+// difference names the first thing in which two checkpoints differ, wall time aside.
+func difference(a, b *checkpoint.Checkpoint) string {
+	for name, x := range a.Tensors {
+		y, ok := b.Tensors[name]
+		if !ok {
+			return name + " is missing"
+		}
+		u, floats := x.Data().([]float32)
+		if !floats {
+			continue
+		}
+		for i, v := range y.Data().([]float32) {
+			if math.Float32bits(u[i]) != math.Float32bits(v) {
+				return fmt.Sprintf("%s[%d]: %g and %g", name, i, u[i], v)
+			}
+		}
+	}
+	for key, x := range a.Meta {
+		if key == metaProgress {
+			var p, q progress
+			if json.Unmarshal([]byte(x), &p) != nil || json.Unmarshal([]byte(b.Meta[key]), &q) != nil {
+				return "unreadable progress"
+			}
+			p.WallSeconds, q.WallSeconds = 0, 0
+			if p != q {
+				return fmt.Sprintf("progress: %+v and %+v", p, q)
+			}
+		} else if x != b.Meta[key] {
+			return fmt.Sprintf("%s: %s and %s", key, x, b.Meta[key])
+		}
+	}
+	return ""
+}
+
+func allMethods() []string { return append([]string{""}, methods.Names()...) }
+
+func TestDeviceCountDoesNotChangeBits(t *testing.T) {
+	for _, method := range allMethods() {
+		_, one := trainSmall(t, method, 1, 0, nil)
+		for _, devices := range []int{2, 3, 4, 8} {
+			if _, many := trainSmall(t, method, devices, 0, nil); difference(one, many) != "" {
+				t.Errorf("method %q on %d devices: %s", method, devices, difference(one, many))
+			}
+		}
+	}
+}
+
+func TestResumeIsBitEqual(t *testing.T) {
+	for _, method := range allMethods() {
+		whole, want := trainSmall(t, method, 2, 0, nil)
+		last := whole.steps[len(whole.steps)-1].Updates
+		for stop := 1; stop < last; stop++ {
+			_, half := trainSmall(t, method, 2, stop, nil)
+			if _, got := trainSmall(t, method, 1+stop%3, 0, half); difference(want, got) != "" {
+				t.Errorf("method %q resumed after update %d of %d: %s", method, stop, last, difference(want, got))
+			}
+		}
+	}
+}
+
+// The tests above could pass if nothing mattered: each piece of state does.
+func TestDroppedStateIsNoticed(t *testing.T) {
+	_, want := trainSmall(t, "absa", 1, 0, nil)
+	for _, drop := range []func(ck *checkpoint.Checkpoint){
+		func(ck *checkpoint.Checkpoint) { ck.Meta[metaMethod+"absa"] = "{}" },
+		func(ck *checkpoint.Checkpoint) {
+			clear(ck.Tensors["broadside.momentum.conv1.weight"].Data().([]float32))
+		},
+		func(ck *checkpoint.Checkpoint) { clear(ck.Tensors["bn1.running_mean"].Data().([]float32)) },
+		func(ck *checkpoint.Checkpoint) {
+			var p progress
+			if err := json.Unmarshal([]byte(ck.Meta[metaProgress]), &p); err != nil {
+				panic(err)
+			}
+			p.LRScale = 1
+			raw, _ := json.Marshal(p)
+			ck.Meta[metaProgress] = string(raw)
+		},
+	} {
+		_, half := trainSmall(t, "absa", 1, 8, nil)
+		drop(half)
+		if _, got := trainSmall(t, "absa", 1, 0, half); difference(want, got) == "" {
+			t.Error("a resume without part of the state went unnoticed")
+		}
+	}
+}
+
+func TestRestoreRefusesAnotherModel(t *testing.T) {
+	_, ck := trainSmall(t, "", 1, 1, nil)
+	pair := &data.Pair{Train: synthetic(64, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	r := smallRecipe(t, "")
+	r.Model.Name = "resnet14"
+	if err := startTrainer(t, r, pair, 1, &tape{}).restore(ck); err == nil {
+		t.Error("a checkpoint of resnet8 was accepted for resnet14")
+	}
+	r.Model.Name = "resnet8"
+	delete(ck.Tensors, "fc.bias")
+	if err := startTrainer(t, r, pair, 1, &tape{}).restore(ck); err == nil {
+		t.Error("a checkpoint without fc.bias was accepted")
+	}
+}
+
+// A method with its knob at zero is plain SGD, bit for bit.
+func TestMethodsAtZeroAreSGD(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
+	run := func(method string) *checkpoint.Checkpoint {
+		r := smallRecipe(t, "")
+		text, err := r.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method != "" {
+			r = parseRecipe(t, string(text)+"\nmethods:\n  - "+method+"\n")
+		}
+		s := &tape{}
+		if err := startTrainer(t, r, pair, 1, s).train(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		return s.checkpoints[0]
+	}
+	want := run("")
+	for _, method := range []string{
+		"absa: {max_batch: 64, attack_fraction: 0}",
+		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
+		"abs: {max_batch: 64}",
+		"fb: {base_batch: 64, warmup_epochs: 0}",
+	} {
+		got := run(method)
+		for name, x := range want.Tensors {
+			if a, ok := x.Data().([]float32); ok && !slices.Equal(a, got.Tensors[name].Data().([]float32)) {
+				t.Errorf("%s: %s differs from plain SGD", method, name)
+				break
+			}
+		}
+	}
+}
+
+// With 50,000 samples in 390 leaves and no eigenvalue growth, the duration trigger alone sets the
+// number of updates and the learning rates: the exact counts of the reference implementation.
+func TestABSUpdateCountsAndLearningRates(t *testing.T) {
+	train := synthetic(50000, 1, 1, 2)
+	pair := &data.Pair{Train: train, Test: synthetic(10, 1, 1, 2)}
+	for ratio, want := range map[int]int{1: 35100, 2: 19500, 4: 12675, 8: 9750, 16: 8531, 32: 8043, 64: 7860, 128: 7799} {
+		if testing.Short() && ratio < 128 {
+			continue
+		}
+		r := parseRecipe(t, fmt.Sprintf(`
+name: counts
+data: {name: synthetic}
+model: {name: linear}
+train: {epochs: 90, eval_every: 90}
+batch: {size: 128}
+optimizer: {lr: 0.1}
+schedule: {name: step, at: [30, 60, 80], factor: 0.2}
+checkpoint: {every_updates: 0}
+methods:
+  - abs: {max_batch: %d, eig_decrease: 1.0e+30, compat: hessianflow}
+`, 128*ratio))
+		s := &tape{keepSteps: ratio == 128}
+		tr := startTrainer(t, r, pair, 2, s)
+		if err := tr.train(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if tr.at.Updates != want {
+			t.Errorf("largest batch %d x 128: %d updates; want %d", ratio, tr.at.Updates, want)
+		}
+		if ratio == 128 {
+			checkRates(t, s.steps, []float64{.1, .2, .4, .16, .32, .64, .256, .512, .1024})
+		}
+	}
+}
+
+// checkRates compares the distinct learning rates, in order.
+func checkRates(t *testing.T, steps []telemetry.Step, want []float64) {
+	t.Helper()
+	var got []float64
+	for _, s := range steps {
+		if len(got) == 0 || math.Abs(got[len(got)-1]-s.LR) > 1e-9 {
+			got = append(got, s.LR)
+		}
+	}
+	if !slices.EqualFunc(got, want, func(a, b float64) bool { return math.Abs(a-b) < 1e-9 }) {
+		t.Errorf("learning rates %v; want %v", got, want)
+	}
+}
+
+// Updates of the fixed arms: floor(90 * 390 / ratio), since an update may span two epochs.
+func TestFixedBatchUpdateCounts(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(50000, 1, 1, 2), Test: synthetic(10, 1, 1, 2)}
+	for size, want := range map[int]int{16384: 274, 4096: 1096} {
+		r := parseRecipe(t, fmt.Sprintf("data: {name: synthetic}\nname: bl\nmodel: {name: linear}\ntrain: {epochs: 90, eval_every: 90}\nbatch: {size: %d, leaf: 128}", size))
+		s := &tape{keepSteps: true}
+		tr := startTrainer(t, r, pair, 2, s)
+		if err := tr.train(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if tr.at.Updates != want {
+			t.Errorf("batch %d: %d updates; want %d", size, tr.at.Updates, want)
+		}
+		checkRates(t, s.steps, []float64{.1})
+	}
+}
+
+func TestCarryOver(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	for carry, want := range map[methods.Carry]float32{methods.Reweight: 1, methods.KeepWeights: 4} {
+		tr := startTrainer(t, smallRecipe(t, ""), pair, 1, &tape{})
+		tr.at.Batch = 32 * 4
+		tr.at.Leaf = tr.sampler.LeavesPerEpoch() - 2 // the epoch ends in the middle of the update
+		if err := tr.computeLeaves(); err != nil {
+			t.Fatal(err)
+		}
+		before := read(tr.fleet.lanes[1])
+		if err := (control{tr}).SetBatch(32*16, carry, "test"); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range read(tr.fleet.lanes[1]) {
+			if v != want*before[i] {
+				t.Fatalf("carry %d: gradient sum %d went from %g to %g; want a factor of %g", carry, i, before[i], v, want)
+			}
+		}
+		if tr.pending.leaves != 2 {
+			t.Fatalf("%d leaves pending; want 2", tr.pending.leaves)
+		}
+	}
+}
+
+func TestAttackPassesAreCounted(t *testing.T) {
+	s, _ := trainSmall(t, "absa", 1, 0, nil)
+	// Three epochs of 11 leaves of 32. Attack: half of each leaf in the first epoch; int(3 * 0.5) = 1
+	// epoch is under attack.
+	last := s.epochs[len(s.epochs)-1]
+	if want := int64(3*11*32 + 11*16); last.GradPasses != want {
+		t.Errorf("%d gradient passes; want %d", last.GradPasses, want)
+	}
+	if last.HVPs == 0 {
+		t.Error("no Hessian-vector products were counted")
+	}
+}
+
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	r := smallRecipe(t, "absa")
+	r.Train.Epochs = 100
+	tr := startTrainer(t, r, pair, 2, &tape{})
+	step := func() {
+		if err := tr.computeLeaves(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.update(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	if n := testing.AllocsPerRun(20, step); n != 0 {
+		t.Errorf("%g allocations per step; want 0", n)
+	}
+}

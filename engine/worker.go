@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"broadside/engine/data"
+	"broadside/engine/graph"
+	"broadside/kernels"
+)
+
+// worker drives one device: it computes leaves alone, in memory of its own.
+type worker struct {
+	fleet *fleet
+	id    int
+	dev   kernels.Device
+	jobs  chan job
+	done  chan struct{}
+
+	leaf, arena kernels.Memory
+	bases       [kernels.MaxBases]kernels.Memory
+	programs    map[programKey]*program
+	gathers     map[kernels.AugmentShape]kernels.Pass
+	zero        kernels.Pass // clears the gradient memory
+	key         [4]int32
+	floats      []float32
+}
+
+// programKey tells the Programs of one network apart.
+type programKey struct {
+	kind   programKind
+	n      int
+	attack graph.Attack
+}
+
+type programKind int
+
+const (
+	trainProgram        programKind = iota // forward and backward, batch statistics
+	evalProgram                            // forward, running statistics
+	attackProgram                          // perturbs the leaf
+	hessianProgram                         // primal, then tangent passes; running statistics
+	ghostHessianProgram                    // the same with batch statistics
+)
+
+// program is a compiled Program with its passes prepared on a device.
+type program struct {
+	*graph.Program
+	main    kernels.Pass // train: forward and backward; eval: forward; attack; hessian: forward and backward
+	tangent kernels.Pass // hessian: both tangent passes
+}
+
+func newWorker(f *fleet, id int, dev kernels.Device) (*worker, error) {
+	w := &worker{fleet: f, id: id, dev: dev, jobs: make(chan job), done: make(chan struct{}),
+		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{},
+		floats: make([]float32, f.leaf.Capacity)}
+	grad := kernels.Ref{Base: graph.GradBase}
+	var err error
+	w.zero, err = dev.Prepare([]kernels.Call{{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
+		Args: []kernels.Ref{grad, grad}}})
+	return w, err
+}
+
+// serve runs jobs until the fleet closes.
+func (w *worker) serve() {
+	defer close(w.done)
+	for j := range w.jobs {
+		w.fleet.results <- w.guard(j)
+	}
+	w.free()
+}
+
+// guard turns a panic in a job into an error: it must stop the run, not the process.
+func (w *worker) guard(j job) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: internal error: %v\n%s", w.dev.Name(), r, debug.Stack())
+		}
+	}()
+	return j.run(w)
+}
+
+// program returns a compiled Program, compiling it at first use.
+func (w *worker) program(k programKey) (*program, error) {
+	if p, ok := w.programs[k]; ok {
+		return p, nil
+	}
+	f := w.fleet
+	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth}
+	switch k.kind {
+	case trainProgram:
+		o.ParamGrads = true
+	case evalProgram:
+		o.Frozen, o.Smoothing = true, 0
+	case attackProgram:
+		attack := k.attack
+		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
+	case hessianProgram, ghostHessianProgram:
+		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing = k.kind == hessianProgram, true, true, 0
+	}
+	compiled, err := graph.Compile(f.net, f.leaf, o, w.dev)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{Program: compiled}
+	calls := append(append([]kernels.Call(nil), compiled.Forward...), compiled.Backward...)
+	if k.kind == attackProgram {
+		calls = compiled.AttackPass
+	}
+	if p.main, err = w.dev.Prepare(calls); err != nil {
+		return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
+	}
+	if o.Tangent {
+		if p.tangent, err = w.dev.Prepare(append(append([]kernels.Call(nil), compiled.TangentForward...), compiled.TangentBackward...)); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
+		}
+	}
+	if err := w.reserve(compiled.ArenaCells); err != nil {
+		return nil, err
+	}
+	w.programs[k] = p
+	return p, nil
+}
+
+// reserve makes the arena at least so large.
+func (w *worker) reserve(cells int) (err error) {
+	if w.leaf == nil {
+		if w.leaf, err = w.dev.Alloc(w.fleet.leaf.Cells()); err != nil {
+			return fmt.Errorf("%s: allocating a leaf of %d samples: %w", w.dev.Name(), w.fleet.leaf.Capacity, err)
+		}
+	}
+	if w.arena != nil && w.arena.Len() >= cells {
+		return nil
+	}
+	if w.arena != nil {
+		w.arena.Free()
+	}
+	if w.arena, err = w.dev.Alloc(max(cells, 1)); err != nil {
+		w.arena = nil
+		return fmt.Errorf("%s: %.1f GB of activations for a leaf of %d samples do not fit (%w): use a smaller batch.leaf",
+			w.dev.Name(), float64(cells)*4/1e9, w.fleet.leaf.Capacity, err)
+	}
+	return nil
+}
+
+// bind points the bases at the memories that every Program uses.
+func (w *worker) bind(r *resident) {
+	b := &w.bases
+	b[graph.ParamBase], b[graph.StateBase] = w.fleet.params, w.fleet.state
+	b[graph.ArenaBase], b[graph.LeafBase] = w.arena, w.leaf
+	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = r.images, r.labels, r.normal
+}
+
+// gather fills the leaf with samples of a data set.
+func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, indices []int32) error {
+	shape := r.shape(len(indices), a)
+	p, ok := w.gathers[shape]
+	if !ok {
+		calls := []kernels.Call{w.fleet.leaf.Gather(shape)}
+		cells, err := addWorkspace(w.dev, calls)
+		if err != nil {
+			return err
+		}
+		if err := w.reserve(cells); err != nil {
+			return err
+		}
+		if p, err = w.dev.Prepare(calls); err != nil {
+			return err
+		}
+		w.gathers[shape] = p
+	}
+	w.key = [4]int32{int32(seed), int32(seed >> 32), int32(epoch), 0}
+	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
+	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
+	w.bind(r)
+	return p.Run(&w.bases)
+}
+
+// results sums loss and correctness over the leaf's first n samples.
+func (w *worker) results(n int) (loss float64, correct int) {
+	w.leaf.ReadFloats(int(w.fleet.leaf.Loss().Offset), w.floats[:n])
+	for _, v := range w.floats[:n] {
+		loss += float64(v)
+	}
+	w.leaf.ReadFloats(int(w.fleet.leaf.Correct().Offset), w.floats[:n])
+	for _, v := range w.floats[:n] {
+		correct += int(v)
+	}
+	return loss, correct
+}
+
+func (w *worker) free() {
+	for _, m := range []kernels.Memory{w.leaf, w.arena} {
+		if m != nil {
+			m.Free()
+		}
+	}
+	w.zero.Free()
+	for _, p := range w.programs {
+		p.main.Free()
+		if p.tangent != nil {
+			p.tangent.Free()
+		}
+	}
+	for _, p := range w.gathers {
+		p.Free()
+	}
+}
+
+// resident is a data set in device memory.
+type resident struct {
+	set                    *data.Set
+	images, labels, normal kernels.Memory
+}
+
+// newResident copies a data set to the device. mean and std, in units of [0, 1], normalise each
+// channel; nil leaves pixels in [0, 1].
+func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resident, error) {
+	r := &resident{set: set}
+	var err error
+	if r.images, err = dev.AllocBytes(set.Images); err != nil {
+		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
+	}
+	if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
+		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
+	}
+	r.labels.WriteInts(0, set.Labels)
+	if r.normal, err = dev.Alloc(2 * set.C); err != nil {
+		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
+	}
+	normal := make([]float32, 2*set.C)
+	for c := range set.C {
+		normal[set.C+c] = 1
+		if mean != nil {
+			normal[c], normal[set.C+c] = mean[c], 1/std[c]
+		}
+	}
+	r.normal.WriteFloats(0, normal)
+	return r, nil
+}
+
+func (r *resident) free() {
+	if r == nil {
+		return
+	}
+	for _, m := range []kernels.Memory{r.images, r.labels, r.normal} {
+		if m != nil {
+			m.Free()
+		}
+	}
+}
+
+// augmentation is what happens to a training sample on its way into a leaf.
+type augmentation struct {
+	pad, cutout int
+	flip        bool
+}
+
+func (r *resident) shape(n int, a augmentation) kernels.AugmentShape {
+	s := kernels.AugmentShape{N: int32(n), H: int32(r.set.H), W: int32(r.set.W), C: int32(r.set.C),
+		Pad: int32(a.pad), Cutout: int32(a.cutout), Images: int32(r.set.Len())}
+	if a.flip {
+		s.Flip = 1
+	}
+	return s
+}
