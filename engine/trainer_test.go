@@ -40,7 +40,14 @@ func TestEveryMethodIsEnrolled(t *testing.T) {
 // smallRecipe trains a ResNet-8 on 8x8 images: three epochs of eleven leaves of 32, in ghosts of 16.
 func smallRecipe(t *testing.T, method string) *recipe.Recipe {
 	t.Helper()
-	text := `
+	text := smallText
+	if method != "" {
+		text += "methods:\n  - " + settings[method] + "\n"
+	}
+	return parseRecipe(t, text)
+}
+
+const smallText = `
 name: small
 data: {name: synthetic, augment: [pad_crop, flip, cutout], pad: 1, cutout_size: 2}
 model: {name: resnet8}
@@ -50,11 +57,6 @@ optimizer: {lr: 0.05, momentum: 0.9, weight_decay: 0.001, decay_exclude: [bn]}
 schedule: {name: step, at: [1, 2], factor: 0.5}
 checkpoint: {every_updates: 0}
 `
-	if method != "" {
-		text += "methods:\n  - " + settings[method] + "\n"
-	}
-	return parseRecipe(t, text)
-}
 
 func parseRecipe(t *testing.T, text string) *recipe.Recipe {
 	t.Helper()
@@ -270,14 +272,7 @@ func TestRestoreRefusesAnotherModel(t *testing.T) {
 func TestMethodsAtZeroAreSGD(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	run := func(method string) *checkpoint.Checkpoint {
-		r := smallRecipe(t, "")
-		text, err := r.YAML()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if method != "" {
-			r = parseRecipe(t, string(text)+"\nmethods:\n  - "+method+"\n")
-		}
+		r := parseRecipe(t, smallText+"methods: ["+method+"]\n")
 		s := &tape{}
 		if err := startTrainer(t, r, pair, 1, s).train(context.Background()); err != nil {
 			t.Fatal(err)

@@ -186,7 +186,7 @@ typedef union bs_shape {
   X(RELU_FORWARD, relu_forward, vector, 2)                                                         \
   /* y, dy, dx: dx = b dx + dy [y > 0], b in {0, 1}; dx may be dy. Also both tangents of ReLU. */  \
   X(RELU_BACKWARD, relu_backward, vector, 3)                                                       \
-  /* x, y: y = a x + b y; with b = 0 y is not read */                                              \
+  /* x, y: y = a x + b y; with a = 0 x is not read, with b = 0 y is not */                          \
   X(AXPBY, axpby, vector, 2)                                                                       \
   /* x, z, y: y = a x + b z */                                                                     \
   X(ADD, add, vector, 3)                                                                           \

@@ -313,28 +313,45 @@ func scales(tensors map[string]compact) func(name string) float64 {
 	return func(name string) float64 { return math.Max(tensors[name].Norm, largest/1000) }
 }
 
-// oracles are the devices the goldens are checked on. The float32 tolerance is the issue of rounding: a
-// gradient is a sum over thousands of terms of either sign, each good to 6e-8 of the largest.
-func oracles(t *testing.T) map[string]struct {
-	dev kernels.Device
-	tol float64
-} {
+// oracle is a device the goldens are checked on, and the relative error it is allowed.
+type oracle struct {
+	name string
+	dev  kernels.Device
+	tol  float64
+}
+
+// oracles are float64 and the processor's best float32 kernels. A float32 gradient is a sum over
+// thousands of terms of either sign, each good to 6e-8 of the largest: 1e-4 leaves a margin of ten.
+func oracles(t *testing.T) []oracle {
 	cpu, err := cgocpu.New("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]struct {
-		dev kernels.Device
-		tol float64
-	}{"float64": {ref.New(), 1e-9}, "cpu": {cpu, 1e-4}}
+	return []oracle{{"float64", ref.New(), 1e-9}, {"cpu", cpu, 1e-4}}
+}
+
+// slow says whether a float64 case is left to the long tests: the oracle takes seconds per model.
+func slow(o oracle, model string) bool {
+	return o.name == "float64" && model != "resnet8" && os.Getenv("BROADSIDE_LONG") == ""
 }
 
 func TestGoldenDerivatives(t *testing.T) {
-	for device, o := range oracles(t) {
+	for _, o := range oracles(t) {
 		for _, model := range []string{"resnet8", "f1", "c1", "resnet20", "wrn16-2"} {
 			g := loadGolden(t, model)
 			for mode, want := range g.Modes {
-				t.Run(device+"/"+model+"/"+mode, func(t *testing.T) { checkDerivatives(t, o.dev, o.tol, g, want) })
+				if slow(o, model) && !(model == "resnet20" && mode == "train") {
+					continue
+				}
+				t.Run(o.name+"/"+model+"/"+mode, func(t *testing.T) {
+					tol := o.tol
+					if o.name == "cpu" && model == "f1" && mode == "train_2_ghosts" {
+						// Five normalisations over four numbers each amplify rounding: PyTorch's own
+						// float32 misses its float64 by 2.4e-4 here.
+						tol = 1e-3
+					}
+					checkDerivatives(t, o.dev, tol, g, want)
+				})
 			}
 		}
 	}
@@ -388,9 +405,12 @@ func checkDerivatives(t *testing.T, dev kernels.Device, tol float64, g golden, w
 }
 
 func TestGoldenSGD(t *testing.T) {
-	for device, o := range oracles(t) {
-		for _, model := range []string{"c1", "resnet20", "wrn16-2"} {
-			t.Run(device+"/"+model, func(t *testing.T) { checkSGD(t, o.dev, o.tol, loadGolden(t, model)) })
+	for _, o := range oracles(t) {
+		for _, model := range []string{"resnet8", "c1", "resnet20", "wrn16-2"} {
+			if slow(o, model) {
+				continue
+			}
+			t.Run(o.name+"/"+model, func(t *testing.T) { checkSGD(t, o.dev, o.tol, loadGolden(t, model)) })
 		}
 	}
 }
@@ -457,12 +477,12 @@ func (h hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory)
 }
 
 func TestGoldenEigenvalue(t *testing.T) {
-	for device, o := range oracles(t) {
-		for _, model := range []string{"resnet8", "resnet20"} {
-			if device == "float64" && model != "resnet8" {
-				continue // the same code; minutes
+	for _, o := range oracles(t) {
+		for _, model := range []string{"resnet8", "c1", "resnet20"} {
+			if slow(o, model) {
+				continue
 			}
-			t.Run(device+"/"+model, func(t *testing.T) {
+			t.Run(o.name+"/"+model, func(t *testing.T) {
 				g := loadGolden(t, model)
 				b := newBench(t, o.dev, g)
 				p := b.compile(graph.Options{N: g.Batch, Frozen: true, ParamGrads: true, Tangent: true})

@@ -33,7 +33,11 @@ static bs_status axpby(const bs_shape *shape, void *const *arg, void *) {
   const float *x = arg_at<const float>(arg, 0);
   float *y = arg_at<float>(arg, 1);
   vf a = set1((float)s.a), b = set1((float)s.b);
-  if (s.b == 0) {
+  if (s.a == 0 && s.b == 0) {
+    each(s.count, [=](auto lanes, int64_t i) { put(y + i, zero(), lanes); });
+  } else if (s.a == 0) {
+    each(s.count, [=](auto lanes, int64_t i) { put(y + i, b * get(y + i, lanes), lanes); });
+  } else if (s.b == 0) {
     each(s.count, [=](auto lanes, int64_t i) { put(y + i, a * get(x + i, lanes), lanes); });
   } else {
     each(s.count, [=](auto lanes, int64_t i) {

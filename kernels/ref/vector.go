@@ -26,14 +26,17 @@ func reluBackward(s kernels.Vector, y, dy, dx []float64) error {
 	return nil
 }
 
-// axpby: y = a x + b y.
+// axpby: y = a x + b y. A term with a factor of zero is not read, so zeroing clears a NaN.
 func axpby(s kernels.Vector, x, y []float64) error {
 	for i := range y[:s.Count] {
-		old := 0.0
-		if s.B != 0 {
-			old = s.B * y[i]
+		sum := 0.0
+		if s.A != 0 {
+			sum = s.A * x[i]
 		}
-		y[i] = s.A*x[i] + old
+		if s.B != 0 {
+			sum += s.B * y[i]
+		}
+		y[i] = sum
 	}
 	return nil
 }
