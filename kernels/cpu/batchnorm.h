@@ -3,54 +3,59 @@
 // Statistics take one pass over memory: a column block's mean is found first, then, while the block
 // is in cache, the squares around it. So a mean far from zero costs no accuracy.
 
-// moments adds the sum of x and the sum of x^2 over `rows` rows of a column block to the channels' doubles.
-// In double the squares around 0 are as good as centred ones for any float data: they follow from
-// the sum S and the squares Q around m as Q + m (2 S - rows m).
+// moments adds the sums of u and u^2, where u = x - origin, over `rows` rows of a column block to the
+// channels' doubles; `origin` is the ghost's first pixel. A float sum only places a centre m near the
+// mean; with D = sum (x - m), which is small, Q = sum (x - m)^2 and e = m - origin, the sums are
+// rows e + D and Q + e (2 D + rows e). Squares of floats on one grid round to one side more often, so
+// Q leaves float after every STRIP rows.
 template <int NV, class Lanes>
-BS_INLINE void moments(const bn_workspace &ws, const float *x, int channel, int rows, Lanes lanes, int count) {
-  enum { STRIP = 16 }; // rows added up before they join the block's sum: fewer roundings
-  vf s[NV] = {}, q[NV] = {};
-  for (int begin = 0; begin < rows; begin += STRIP) {
-    vf strip[NV] = {};
-    int end = begin + STRIP < rows ? begin + STRIP : rows;
-    for (int row = begin; row < end; row++)
-      for (int v = 0; v < NV; v++) strip[v] += get(x + (int64_t)row * ws.width + v * VW, lanes);
-    for (int v = 0; v < NV; v++) s[v] += strip[v];
-  }
-  vf m[NV];
-  for (int v = 0; v < NV; v++) m[v] = s[v] * set1(1.0f / (float)rows);
+BS_INLINE void moments(const bn_workspace &ws, const float *x, const float *origin, int channel, int rows,
+                       Lanes lanes, int count) {
+  enum { STRIP = 16 };
+  vf m[NV] = {}, d[NV] = {};
+  vd q[NV] = {};
   for (int row = 0; row < rows; row++)
-    for (int v = 0; v < NV; v++) {
-      vf d = get(x + (int64_t)row * ws.width + v * VW, lanes) - m[v];
-      q[v] = fmadd(d, d, q[v]);
-    }
-  float sum[NV * VW], mean[NV * VW], square[NV * VW];
+    for (int v = 0; v < NV; v++) m[v] += get(x + (int64_t)row * ws.width + v * VW, lanes);
+  for (int v = 0; v < NV; v++) m[v] *= 1.0f / (float)rows;
+  for (int begin = 0; begin < rows; begin += STRIP) {
+    int end = begin + STRIP < rows ? begin + STRIP : rows;
+    vf strip[NV] = {};
+    for (int row = begin; row < end; row++)
+      for (int v = 0; v < NV; v++) {
+        vf off = get(x + (int64_t)row * ws.width + v * VW, lanes) - m[v];
+        d[v] += off;
+        strip[v] = fmadd(off, off, strip[v]);
+      }
+    for (int v = 0; v < NV; v++) q[v] += to_double(strip[v]);
+  }
+  float centre[NV * VW], first_moment[NV * VW];
+  double second_moment[NV * VW];
+  memcpy(second_moment, q, sizeof q);
   for (int v = 0; v < NV; v++) {
-    store(sum + v * VW, s[v]);
-    store(mean + v * VW, m[v]);
-    store(square + v * VW, q[v]);
+    store(centre + v * VW, m[v]);
+    store(first_moment + v * VW, d[v]);
   }
   for (int i = 0; i < count;) {
     int run = ws.c - channel < count - i ? ws.c - channel : count - i;
-    double *to_sum = ws.sum_a + channel, *to_square = ws.sum_b + channel;
+    double *sum = ws.sum_a + channel, *squares = ws.sum_b + channel;
     for (int k = 0; k < run; k++) {
-      double total = sum[i + k], centre = mean[i + k];
-      to_sum[k] += total;
-      to_square[k] += square[i + k] + centre * (2 * total - rows * centre);
+      double e = (double)centre[i + k] - origin[channel + k], rest = first_moment[i + k];
+      sum[k] += rows * e + rest;
+      squares[k] += second_moment[i + k] + e * (2 * rest + rows * e);
     }
     i += run;
     channel = 0;
   }
 }
 
-// ghost_moments sets ws.sum_a and ws.sum_b to the channels' sums of x and x^2.
+// ghost_moments sets ws.sum_a and ws.sum_b to the channels' sums of u and u^2, u = x - the first pixel.
 static void ghost_moments(const bn_workspace &ws, const float *x, int64_t floats) {
   memset(ws.sum_a, 0, 2 * sizeof(double) * (size_t)ws.c);
   each_column_block(floats, ws.width, [&](int64_t at, int j, int rows, int n) {
     if (n == BLOCK * VW)
-      moments<BLOCK>(ws, x + at, j % ws.c, rows, whole{}, n);
+      moments<BLOCK>(ws, x + at, x, j % ws.c, rows, whole{}, n);
     else
-      moments<1>(ws, x + at, j % ws.c, rows, first{n}, n);
+      moments<1>(ws, x + at, x, j % ws.c, rows, first{n}, n);
   });
 }
 
@@ -59,7 +64,8 @@ static void batch_statistics(const bn_workspace &ws, const float *x, const ghost
                              float *stats) {
   ghost_moments(ws, x + g.begin, g.floats);
   for (int i = 0; i < ws.c; i++) {
-    double mean = ws.sum_a[i] / g.values, variance = ws.sum_b[i] / g.values - mean * mean;
+    double shift = ws.sum_a[i] / g.values, mean = x[g.begin + i] + shift;
+    double variance = ws.sum_b[i] / g.values - shift * shift;
     // fmax would turn a NaN, which must be seen, into 0.
     if (variance < 0) variance = 0;
     saved[i] = (float)mean;
