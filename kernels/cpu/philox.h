@@ -8,9 +8,11 @@ struct philox_stream {
 };
 
 // philox_blocks writes the words of N blocks with counters (block + l, ctr1, ctr2, ctr3).
+// The loops over l must stay loops to become vectors.
 template <int N>
 static void philox_blocks(const philox_stream &stream, uint32_t block, uint32_t *words) {
   uint32_t c0[N], c1[N], c2[N], c3[N];
+#pragma GCC unroll 1
   for (int l = 0; l < N; l++) {
     c0[l] = block + (uint32_t)l;
     c1[l] = stream.ctr1;
@@ -19,6 +21,7 @@ static void philox_blocks(const philox_stream &stream, uint32_t block, uint32_t 
   }
   uint32_t k0 = stream.key0, k1 = stream.key1;
   for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+#pragma GCC unroll 1
     for (int l = 0; l < N; l++) {
       uint64_t p0 = (uint64_t)0xD2511F53u * c0[l], p1 = (uint64_t)0xCD9E8D57u * c2[l];
       c0[l] = (uint32_t)(p1 >> 32) ^ c1[l] ^ k0;

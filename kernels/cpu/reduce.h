@@ -3,21 +3,29 @@
 // Products of floats are exact in double, so the sums are accurate to double rounding; memory, not
 // the conversion, bounds their speed. The order of the additions is fixed by the count alone.
 
-// dot_double returns the sum of x[i] z[i] in four running vectors.
+// Half a vector of floats: what fills one register of doubles.
+typedef float half_vf __attribute__((vector_size(BS_VEC_BYTES / 2)));
+typedef float half_mem __attribute__((vector_size(BS_VEC_BYTES / 2), aligned(4), may_alias));
+typedef double half_vd __attribute__((vector_size(BS_VEC_BYTES)));
+
+BS_INLINE half_vd load_doubles(const float *p) {
+  half_vf v = *(const half_mem *)p;
+  return __builtin_convertvector(v, half_vd);
+}
+
+// dot_double returns the sum of x[i] z[i], added up in eight vectors of doubles.
 static double dot_double(const float *x, const float *z, int64_t count) {
-  vd a = {}, b = {}, c = {}, d = {};
+  enum { SUMS = 8, H = VW / 2 };
+  half_vd sum[SUMS] = {};
   int64_t i = 0;
-  for (; i + 4 * VW <= count; i += 4 * VW) {
-    a = fmadd(to_double(load(x + i)), to_double(load(z + i)), a);
-    b = fmadd(to_double(load(x + i + VW)), to_double(load(z + i + VW)), b);
-    c = fmadd(to_double(load(x + i + 2 * VW)), to_double(load(z + i + 2 * VW)), c);
-    d = fmadd(to_double(load(x + i + 3 * VW)), to_double(load(z + i + 3 * VW)), d);
-  }
-  for (; i < count; i += VW) {
-    int n = count - i < VW ? (int)(count - i) : VW;
-    a = fmadd(to_double(load_partial(x + i, n)), to_double(load_partial(z + i, n)), a);
-  }
-  return vsum((a + b) + (c + d));
+  for (; i + SUMS * H <= count; i += SUMS * H)
+    for (int k = 0; k < SUMS; k++) sum[k] += load_doubles(x + i + k * H) * load_doubles(z + i + k * H);
+  double total = 0;
+  for (; i < count; i++) total += (double)x[i] * z[i];
+  for (int half = SUMS / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) sum[k] += sum[k + half];
+  for (int k = 0; k < H; k++) total += sum[0][k];
+  return total;
 }
 
 // put_double writes a double over two cells, which need not be aligned to 8 bytes.
