@@ -38,7 +38,7 @@ func TestEveryMethodIsEnrolled(t *testing.T) {
 }
 
 // smallRecipe trains a ResNet-8 on 8x8 images: three epochs of eleven leaves of 32, in ghosts of 16.
-func smallRecipe(t *testing.T, method string) *recipe.Recipe {
+func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	t.Helper()
 	text := smallText
 	if method != "" {
@@ -58,7 +58,7 @@ schedule: {name: step, at: [1, 2], factor: 0.5}
 checkpoint: {every_updates: 0}
 `
 
-func parseRecipe(t *testing.T, text string) *recipe.Recipe {
+func parseRecipe(t testing.TB, text string) *recipe.Recipe {
 	t.Helper()
 	r, err := recipe.Parse("test.yaml", []byte(text), nil)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *tape) Checkpoint(t *trainer) error {
 	return err
 }
 
-func startTrainer(t *testing.T, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
+func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
 	t.Helper()
 	set := pair.Train
 	build := func() (*graph.Network, error) {

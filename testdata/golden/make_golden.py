@@ -27,7 +27,7 @@ CASES = {
     "c1": {"batch": 4, "images": "images286", "lr": 0.002},
     "f1": {"batch": 8, "images": "images27", "lr": 0.005},
     "resnet8": {"batch": 4, "images": "images260", "lr": 0.05},
-    "resnet20": {"batch": 4, "images": "images262", "lr": 0.05},
+    "resnet20": {"batch": 4, "images": "images262", "lr": 0.01},
     "wrn16-2": {"batch": 4, "images": "images219", "lr": 0.05},
 }
 SAMPLES = 16

@@ -45,7 +45,7 @@ func init() {
 		Doc:     "grow batch and learning rate as the top Hessian eigenvalue falls; attack part of each leaf with FGSM",
 		Cost:    "one gradient pass over the attacked samples in the first half of training; at most 10 Hessian-vector products on 128 samples per epoch",
 		Options: func() any { return defaults() },
-		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
+		New:     func(o any) (methods.Method, error) { return New("absa", *o.(*Options)) }})
 	methods.Register(methods.Info{Name: "abs", Paper: paper, Claims: []string{"batch"},
 		Doc:  "ABSA without the attacks",
 		Cost: "at most 10 Hessian-vector products on 128 samples per epoch",
@@ -58,12 +58,13 @@ func init() {
 			if o.(*Options).AttackFraction != 0 {
 				return nil, fmt.Errorf("methods.abs.attack_fraction is %g: abs attacks nothing; use absa", o.(*Options).AttackFraction)
 			}
-			return New(*o.(*Options))
+			return New("abs", *o.(*Options))
 		}})
 }
 
 // Method is ABSA at work.
 type Method struct {
+	name  string
 	opt   Options
 	leaf  int
 	state state
@@ -78,8 +79,8 @@ type state struct {
 	Full      bool     `json:"full"`      // the batch has reached its maximum
 }
 
-// New checks the options and makes the method.
-func New(o Options) (*Method, error) {
+// New checks the options and makes the method; the name is for messages.
+func New(name string, o Options) (*Method, error) {
 	for _, c := range []struct {
 		ok   bool
 		key  string
@@ -100,18 +101,18 @@ func New(o Options) (*Method, error) {
 		{o.Compat == "" || o.Compat == "hessianflow", "compat", o.Compat, "empty or hessianflow"},
 	} {
 		if !c.ok {
-			return nil, fmt.Errorf("methods.absa.%s is %v: must be %s", c.key, c.got, c.want)
+			return nil, fmt.Errorf("methods.%s.%s is %v: must be %s", name, c.key, c.got, c.want)
 		}
 	}
-	return &Method{opt: o, state: state{Attack: o.AttackFraction}}, nil
+	return &Method{name: name, opt: o, state: state{Attack: o.AttackFraction}}, nil
 }
 
 // Prepare checks the options against the training.
 func (m *Method) Prepare(t methods.Training) error {
 	m.leaf = t.Leaf()
 	if m.opt.MaxBatch < t.BaseBatch() || m.opt.MaxBatch%t.Leaf() != 0 {
-		return fmt.Errorf("methods.absa.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
-			m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
+		return fmt.Errorf("methods.%s.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
+			m.name, m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
 	}
 	if t.Batch() >= m.opt.MaxBatch {
 		m.state.Full = true

@@ -62,7 +62,7 @@ func newMethod(t *testing.T, change func(*Options)) *Method {
 	t.Helper()
 	o := defaults()
 	change(o)
-	m, err := New(*o)
+	m, err := New("absa", *o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestBadOptions(t *testing.T) {
 	} {
 		o := defaults()
 		change(o)
-		if _, err := New(*o); err == nil || !strings.Contains(err.Error(), key) {
+		if _, err := New("absa", *o); err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: error %v; want one that names it", key, err)
 		}
 	}
