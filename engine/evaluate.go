@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/kernels"
 )
@@ -63,7 +64,15 @@ func (f *fleet) evaluate(on *resident) (Evaluation, error) {
 	}
 	e.Loss /= float64(n)
 	e.Accuracy = float64(e.Correct) / float64(n)
-	return e, nil
+	return e, checkLoss(e.Loss, on.set.Name)
+}
+
+// checkLoss refuses a loss that is no number: neither training nor evaluation can go on from it.
+func checkLoss(loss float64, on string) error {
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return fmt.Errorf("the loss on %s is %g: training has diverged; a lower optimizer.lr or a longer schedule.warmup_epochs may help", on, loss)
+	}
+	return nil
 }
 
 // read returns a copy of a memory's contents.

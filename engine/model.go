@@ -14,6 +14,9 @@ import (
 
 // Model is a checkpoint loaded with its run's data. Close it after use.
 type Model struct {
+	// Warnings name newer checkpoints of the run that could not be used, and why.
+	Warnings []string
+
 	fleet  *fleet
 	recipe *recipe.Recipe
 }
@@ -21,11 +24,12 @@ type Model struct {
 // OpenModel loads a checkpoint file, or the newest checkpoint of a run directory. The recipe is the
 // one that the checkpoint carries, changed by sets as in "data.path=DIR".
 func OpenModel(path string, sets []string, o Options) (*Model, error) {
-	ck, path, err := readCheckpoint(path)
+	found, err := readCheckpoint(path)
 	if err != nil {
 		return nil, err
 	}
-	text, ok := ck.Meta[metaRecipe]
+	path = found.Path
+	text, ok := found.Meta[metaRecipe]
 	if !ok {
 		return nil, fmt.Errorf("%s carries no recipe: it was not written by broadside train", path)
 	}
@@ -37,31 +41,31 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.loadNetwork(ck); err != nil {
+	if err := f.loadNetwork(found.Checkpoint); err != nil {
 		f.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Model{fleet: f, recipe: r}, nil
+	return &Model{Warnings: found.Warnings, fleet: f, recipe: r}, nil
 }
 
 // readCheckpoint reads a file, or the newest checkpoint of a run directory.
-func readCheckpoint(path string) (*checkpoint.Checkpoint, string, error) {
+func readCheckpoint(path string) (*checkpoint.Found, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist: name a checkpoint file or the directory of a run", path)
+	}
 	if err != nil {
-		return nil, path, fmt.Errorf("checkpoint %s: %w", path, err)
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	if !info.IsDir() {
 		ck, err := checkpoint.Read(path)
-		return ck, path, err
+		return &checkpoint.Found{Checkpoint: ck, Path: path}, err
 	}
 	found, err := checkpoint.Dir(filepath.Join(path, checkpointDir)).Latest()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, path, fmt.Errorf("%s holds no checkpoint: name a checkpoint file or the directory of a run", path)
+		return nil, fmt.Errorf("%s holds no checkpoint: name a checkpoint file or the directory of a run", path)
 	}
-	if err != nil {
-		return nil, path, err
-	}
-	return found.Checkpoint, found.Path, nil
+	return found, err
 }
 
 // Evaluate evaluates the model on the test set with the running statistics.
@@ -80,7 +84,7 @@ type Curvature struct {
 func (m *Model) Curvature(samples int, ghost bool, seed uint64, o curvature.Options) (*Curvature, error) {
 	set := m.fleet.train.set
 	if samples > set.Len() {
-		return nil, fmt.Errorf("%d samples: %s has %d", samples, set.Name, set.Len())
+		return nil, fmt.Errorf("%d samples wanted: %s has %d", samples, set.Name, set.Len())
 	}
 	indices := make([]int32, samples)
 	for i := range indices {

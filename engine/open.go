@@ -49,11 +49,8 @@ func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 		return nil, err
 	}
 	set := pair.Train
-	net, err := models.New(r.Model.Name, graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+	net, err := openNetwork(r.Model.Name, set)
 	if err != nil {
-		if hint := recipe.Suggest(r.Model.Name, models.Names()); hint != "" {
-			err = fmt.Errorf("%w; did you mean %s?", err, hint)
-		}
 		return nil, err
 	}
 	devices, err := openDevices(kind, count, r.Batch.Lanes)
@@ -69,6 +66,21 @@ func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// openNetwork builds the named network for a data set.
+func openNetwork(name string, set *data.Set) (*graph.Network, error) {
+	input := graph.Dims{H: set.H, W: set.W, C: set.C}
+	net, err := models.New(name, input, set.Classes)
+	if err == nil {
+		return net, nil
+	}
+	switch hint := recipe.Suggest(name, models.Names()); hint {
+	case "", name:
+		return nil, fmt.Errorf("model.name %s for %v images of %s: %w", name, input, set.Name, err)
+	default:
+		return nil, fmt.Errorf("%w; did you mean %s?", err, hint)
+	}
 }
 
 // load copies the data sets to the devices' memory.
@@ -91,6 +103,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
+	}
+	if n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf; n*r.Train.Epochs < r.Batch.Size {
+		return nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
+			r.Batch.Size, r.Train.Epochs, n)
 	}
 	var err error
 	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
@@ -140,7 +156,7 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 	for i, entry := range r.Methods {
 		info, ok := methods.Lookup(entry.Name)
 		if !ok {
-			return nil, recipe.Unknown("method", entry.Name, methods.Names())
+			return nil, fmt.Errorf("%s: %w", entry.Pos(), recipe.Unknown("method", entry.Name, methods.Names()))
 		}
 		options := info.Options()
 		if err := recipe.Decode(entry, options); err != nil {

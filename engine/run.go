@@ -72,7 +72,7 @@ func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary
 func RunRecipe(runDir string, sets []string) (*recipe.Recipe, error) {
 	path := filepath.Join(runDir, telemetry.RecipeFile)
 	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("%s holds no run to resume: %w", runDir, err)
+		return nil, fmt.Errorf("%s holds no run to resume: to start one, name a recipe and leave out --resume", runDir)
 	}
 	return recipe.Load(path, sets)
 }
@@ -93,16 +93,29 @@ func (d *runDir) check(resume bool) error {
 	if d.path == "" {
 		return errors.New("no run directory was named")
 	}
-	_, err := os.Stat(filepath.Join(d.path, telemetry.RecipeFile))
-	switch {
-	case resume && errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s holds no run to resume", d.path)
-	case !resume && err == nil:
-		return fmt.Errorf("%s already holds a run: resume it with --resume, or name another directory with --run", d.path)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	if info, err := os.Stat(d.path); err == nil && !info.IsDir() {
+		return fmt.Errorf("run directory %s is a file: name another with --run", d.path)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	if resume {
+		if !d.has(telemetry.RecipeFile) {
+			return fmt.Errorf("%s holds no run to resume: leave out --resume to start one", d.path)
+		}
+		return nil
+	}
+	for _, name := range []string{telemetry.RecipeFile, telemetry.EventsFile, checkpointDir} {
+		if d.has(name) {
+			return fmt.Errorf("%s already holds a run (%s is there): resume it with --resume, or name another directory with --run", d.path, name)
+		}
+	}
 	return nil
+}
+
+// has reports whether the directory holds something of that name.
+func (d *runDir) has(name string) bool {
+	_, err := os.Lstat(filepath.Join(d.path, name))
+	return err == nil
 }
 
 // begin makes the directory, or brings the trainer to where the run stopped.
@@ -127,7 +140,11 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		return err
 	}
 	event.Epoch, event.Updates, event.WallSeconds = t.at.Epoch, t.at.Updates, t.at.WallSeconds
-	return d.Event(event)
+	if err := d.Event(event); err != nil {
+		return err
+	}
+	d.log.Wall = t.wall
+	return nil
 }
 
 // resume restores the newest checkpoint; a run that had none yet starts anew.
@@ -152,18 +169,43 @@ func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
 	if err := t.restore(found.Checkpoint); err != nil {
 		return event, fmt.Errorf("resuming from %s: %w", found.Path, err)
 	}
-	return event, nil
+	return event, setAside(found)
+}
+
+// setAside renames the checkpoints newer than the one found, which cannot be used: as the newest by
+// their names, they would have Prune remove the good ones.
+func setAside(found *checkpoint.Found) error {
+	dir, name := filepath.Split(found.Path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("checkpoint folder: %w", err)
+	}
+	for _, e := range entries {
+		newer := len(e.Name()) > len(name) || len(e.Name()) == len(name) && e.Name() > name
+		if !newer || !strings.HasPrefix(e.Name(), "step-") || !strings.HasSuffix(e.Name(), ".safetensors") {
+			continue
+		}
+		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()+".unusable")); err != nil {
+			return fmt.Errorf("setting an unusable checkpoint aside: %w", err)
+		}
+	}
+	return nil
 }
 
 // sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
 // written may change.
 func sameRecipe(stored, given string) error {
 	a, b := strings.Split(stored, "\n"), strings.Split(given, "\n")
+	section := ""
 	for i := range max(len(a), len(b)) {
 		x, y := line(a, i), line(b, i)
+		if !strings.HasPrefix(x, " ") {
+			section, _, _ = strings.Cut(x, ":")
+		}
 		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
 		if x != y && !free {
-			return fmt.Errorf("the recipe has %q where the run began with %q: a resume must not change it", strings.TrimSpace(y), strings.TrimSpace(x))
+			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
+				section, strings.TrimSpace(y), strings.TrimSpace(x))
 		}
 	}
 	return nil

@@ -157,7 +157,7 @@ func (t *trainer) computeLeaves() error {
 	t.at.GradPasses += int64(count * (size + j.attack.Samples*j.attack.Iterations))
 	t.pending.leaves += count
 	t.pending.samples += count * size
-	return nil
+	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
 }
 
 // resize sets the number of leaves, keeping the memory.

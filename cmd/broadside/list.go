@@ -1,12 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"broadside/engine/data"
@@ -19,7 +21,7 @@ import (
 func listing[T any](use, short string, rows func() ([]T, error), header string, line func(T) string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: args(cobra.NoArgs), Example: "  broadside " + use + " --json",
+		Use: use, Short: short, Args: arguments(0, 0), Example: examples("broadside " + use),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := rows()
 			if err != nil {
@@ -34,6 +36,9 @@ func listing[T any](use, short string, rows func() ([]T, error), header string, 
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
+
+// examples shows a listing both ways.
+func examples(command string) string { return "  " + command + "\n  " + command + " --json" }
 
 // table aligns tab-separated cells.
 func table[T any](w io.Writer, header string, rows []T, line func(T) string) error {
@@ -116,21 +121,23 @@ func newData() *cobra.Command {
 }
 
 func newRecipe() *cobra.Command {
-	cmd := &cobra.Command{Use: "recipe", Short: "List the recipe's keys, or show a recipe as it resolves"}
-	cmd.AddCommand(
-		listing("keys", "List every key with its default", func() ([]recipe.KeyDoc, error) { return recipe.Keys(), nil },
-			"KEY\tTYPE\tDEFAULT\tWHAT", func(k recipe.KeyDoc) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s", k.Path, k.Type, k.Default, k.Doc)
-			}),
-		newRecipeShow())
-	return cmd
+	cmd := &cobra.Command{Use: "recipe", Short: "List the recipe's keys, or show a recipe as it resolves",
+		Example: "  broadside recipe keys\n  broadside recipe show quickstart"}
+	keys := listing("keys", "List every key with its default", func() ([]recipe.KeyDoc, error) { return recipe.Keys(), nil },
+		"KEY\tTYPE\tDEFAULT\tWHAT", func(k recipe.KeyDoc) string {
+			return fmt.Sprintf("%s\t%s\t%s\t%s", k.Path, k.Type, k.Default, k.Doc)
+		})
+	keys.Example = examples("broadside recipe keys")
+	cmd.AddCommand(keys, newRecipeShow())
+	return group(cmd)
 }
 
 func newRecipeShow() *cobra.Command {
 	var sets []string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "show RECIPE", Short: "Print a recipe with every default filled in",
-		Example: "  broadside recipe show cifar10-absa --set batch.size=256", Args: args(cobra.ExactArgs(1)),
+		Example: "  broadside recipe show cifar10-absa --set batch.size=256", Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			r, err := recipe.Load(a[0], sets)
 			if err != nil {
@@ -140,10 +147,17 @@ func newRecipeShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				if text, err = yaml.YAMLToJSON(text); err != nil {
+					return fmt.Errorf("recipe %s as JSON: %w", a[0], err)
+				}
+				return printJSON(cmd.OutOrStdout(), json.RawMessage(text))
+			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
 	}
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key (may be repeated)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

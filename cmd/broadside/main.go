@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"broadside/engine/recipe"
 )
 
 // Exit statuses.
@@ -31,8 +33,11 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// usageError is a mistake in the command line.
-type usageError struct{ error }
+// usageError is a mistake in the command line of a command.
+type usageError struct {
+	error
+	command string
+}
 
 // run executes the command line and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -41,18 +46,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	var usage usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "broadside: interrupted;", err)
 		return exitInterrupted
-	}
-	fmt.Fprintln(stderr, "broadside:", err)
-	if errors.As(err, new(usageError)) || strings.HasPrefix(err.Error(), "unknown command") {
-		fmt.Fprintln(stderr, "See 'broadside --help'.")
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "broadside: %v (see '%s --help')\n", err, usage.command)
 		return exitUsage
 	}
+	fmt.Fprintln(stderr, "broadside:", err)
 	return exitFailure
 }
 
@@ -68,7 +73,7 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "list", Title: "What there is:"})
 	for _, c := range []*cobra.Command{newTrain(), newEval(), newCurvature(), newReport()} {
 		c.GroupID = "work"
@@ -78,17 +83,60 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		c.GroupID = "list"
 		root.AddCommand(c)
 	}
-	return root
+	return group(root)
 }
 
-// args makes a wrong number of arguments a usage error.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+// group makes a command that only holds others print its help, and refuse what is none of them.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.DisableFlagsInUseLine = true
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(cmd *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return nil
 		}
-		return nil
+		var names []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				names = append(names, c.Name())
+			}
+		}
+		return usageError{recipe.Unknown("command", a[0], names), cmd.CommandPath()}
 	}
+	return cmd
+}
+
+// arguments makes a wrong number of arguments a usage error.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if len(a) >= least && len(a) <= most {
+			return nil
+		}
+		return usageError{fmt.Errorf("%d arguments do not fit '%s'", len(a), cmd.UseLine()), cmd.CommandPath()}
+	}
+}
+
+// wanted names the values of a flag's type.
+var wanted = map[string]string{"int": "a whole number", "uint64": "a whole number, 0 or more", "float64": "a number", "bool": "true or false"}
+
+// flagError says what is wrong with a flag and what would be right.
+func flagError(cmd *cobra.Command, err error) error {
+	if a := cmd.Flags().Args(); cmd.HasSubCommands() && len(a) > 0 {
+		return cmd.Args(cmd, a) // the flag belongs to a command that does not exist
+	}
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := recipe.Suggest(unknown.GetSpecifiedName(), names); near != "" {
+			err = fmt.Errorf("%w; did you mean --%s?", err, near)
+		}
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		err = fmt.Errorf("--%s %q: want %s", f.Name, invalid.GetValue(), wanted[f.Value.Type()])
+	}
+	return usageError{err, cmd.CommandPath()}
 }
 
 // printJSON writes a value as indented JSON.

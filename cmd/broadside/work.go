@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,14 +38,14 @@ func newTrain() *cobra.Command {
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume
   broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			r, err := trainRecipe(a, sets, runDir, resume)
 			if err != nil {
 				return err
 			}
 			if runDir == "" {
-				runDir = "runs/" + r.Name
+				runDir = filepath.Join("runs", r.Name)
 			}
 			summary, err := engine.Train(cmd.Context(), r, engine.Options{Device: device.kind, Devices: device.count, RunDir: runDir, Resume: resume,
 				Progress: telemetry.NewProgress(cmd.ErrOrStderr())})
@@ -70,7 +74,8 @@ func trainRecipe(a, sets []string, runDir string, resume bool) (*recipe.Recipe, 
 		return recipe.Load(a[0], sets)
 	}
 	if !resume || runDir == "" {
-		return nil, usageError{fmt.Errorf("broadside train: name a recipe (built in: %v), or resume a run with --run DIR --resume", recipe.BuiltinNames())}
+		return nil, usageError{fmt.Errorf("name a recipe, a file or one of %s; or resume a run with --run DIR --resume",
+			strings.Join(recipe.BuiltinNames(), ", ")), "broadside train"}
 	}
 	return engine.RunRecipe(runDir, sets)
 }
@@ -88,8 +93,16 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 }
 
-func (f *modelFlags) open(checkpoint string) (*engine.Model, error) {
-	return engine.OpenModel(checkpoint, f.sets, engine.Options{Device: f.kind, Devices: f.count})
+// open loads a checkpoint and warns of newer ones that could not be used.
+func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model, error) {
+	m, err := engine.OpenModel(checkpoint, f.sets, engine.Options{Device: f.kind, Devices: f.count})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range m.Warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), "broadside: warning:", w)
+	}
+	return m, nil
 }
 
 func newEval() *cobra.Command {
@@ -98,9 +111,9 @@ func newEval() *cobra.Command {
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
 		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			m, err := flags.open(a[0])
+			m, err := flags.open(cmd, a[0])
 			if err != nil {
 				return err
 			}
@@ -133,15 +146,12 @@ func newCurvature() *cobra.Command {
 first training samples, without augmentation or weight decay, by power
 iteration with exact Hessian-vector products.`,
 		Example: "  broadside curvature runs/quickstart --top 3\n  broadside curvature runs/absa --samples 1024 --bn ghost --json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if bn != "eval" && bn != "ghost" {
-				return usageError{fmt.Errorf("--bn %s: must be eval or ghost", bn)}
+			if err := checkCurvature(samples, bn, o); err != nil {
+				return usageError{err, cmd.CommandPath()}
 			}
-			if samples < 1 || o.K < 1 || o.MaxIterations < 1 || !(o.Tolerance > 0) {
-				return usageError{fmt.Errorf("--samples, --top and --iterations must be at least 1 and --tolerance above 0")}
-			}
-			m, err := flags.open(a[0])
+			m, err := flags.open(cmd, a[0])
 			if err != nil {
 				return err
 			}
@@ -174,14 +184,36 @@ iteration with exact Hessian-vector products.`,
 	return cmd
 }
 
+// checkCurvature checks the flags of curvature.
+func checkCurvature(samples int, bn string, o curvature.Options) error {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"samples", samples}, {"top", o.K}, {"iterations", o.MaxIterations}} {
+		if f.value < 1 {
+			return fmt.Errorf("--%s %d: must be at least 1", f.name, f.value)
+		}
+	}
+	if !(o.Tolerance > 0) {
+		return fmt.Errorf("--tolerance %g: must be above 0", o.Tolerance)
+	}
+	if bn != "eval" && bn != "ghost" {
+		return fmt.Errorf("--bn %q: must be eval or ghost", bn)
+	}
+	return nil
+}
+
 func newReport() *cobra.Command {
 	return &cobra.Command{
 		Use:     "report RUN",
 		Short:   "Write a run's report.html anew",
 		Example: "  broadside report runs/quickstart",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if err := telemetry.Report(a[0]); err != nil {
+			switch err := telemetry.Report(a[0]); {
+			case errors.Is(err, fs.ErrNotExist):
+				return fmt.Errorf("%s holds no run: name a run directory, such as runs/quickstart", a[0])
+			case err != nil:
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s/report.html\n", a[0])

@@ -48,7 +48,7 @@ func decode(r io.Reader, size int64) (*Checkpoint, error) {
 	}
 	n := binary.LittleEndian.Uint64(length[:])
 	if n > maxHeaderBytes || int64(n) > size-lengthBytes {
-		return nil, fmt.Errorf("header of %d bytes in a file of %d; it may have at most %d", n, size,
+		return nil, fmt.Errorf("no safetensors file, or cut off: header of %d bytes in a file of %d; it may have at most %d", n, size,
 			min(maxHeaderBytes, max(0, size-lengthBytes)))
 	}
 	raw := make([]byte, n)

@@ -19,9 +19,10 @@ type Spec struct {
 
 // Info describes a set that Open knows.
 type Info struct {
-	Name, Title string
-	Files       string // what Path must hold
-	Bundled     bool   // needs no path
+	Name    string `json:"name"`
+	Title   string `json:"title"`
+	Files   string `json:"files"`   // what Path must hold
+	Bundled bool   `json:"bundled"` // needs no path
 }
 
 // dataset is an entry of the registry: what both sets have in common, and how to load them.

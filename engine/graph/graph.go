@@ -82,6 +82,11 @@ func Square(size, stride, pad int) Window {
 	return Window{R: size, S: size, StrideH: stride, StrideW: stride, PadH: pad, PadW: pad}
 }
 
+// describe names the window in a message.
+func (w Window) describe() string {
+	return fmt.Sprintf("%dx%d, stride %dx%d, padding %dx%d", w.R, w.S, w.StrideH, w.StrideW, w.PadH, w.PadW)
+}
+
 func (w Window) output(d Dims) (h, ww int, ok bool) {
 	h, ww = d.H+2*w.PadH-w.R, d.W+2*w.PadW-w.S
 	if w.R < 1 || w.S < 1 || w.StrideH < 1 || w.StrideW < 1 || w.PadH < 0 || w.PadW < 0 || h < 0 || ww < 0 {
@@ -105,7 +110,7 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 	}
 	h, ww, ok := w.output(d)
 	if !ok || k < 1 {
-		return n.fail(name, "a %+v convolution to %d channels does not fit an input of %v", w, k, d)
+		return n.fail(name, "a convolution of %s to %d channels does not fit an input of %v", w.describe(), k, d)
 	}
 	if o.Groups < 1 || d.C%o.Groups != 0 || k%o.Groups != 0 {
 		return n.fail(name, "%d groups must divide the %d input and %d output channels", o.Groups, d.C, k)
@@ -169,7 +174,7 @@ func (n *Network) pool(x Value, w Window, max bool) Value {
 	d := n.dims[x]
 	h, ww, ok := w.output(d)
 	if !ok || w.PadH >= w.R || w.PadW >= w.S {
-		return n.fail("pool", "a %+v window does not fit an input of %v", w, d)
+		return n.fail("pool", "a window of %s does not fit an input of %v", w.describe(), d)
 	}
 	return n.add(pool{w: w, max: max}, Dims{h, ww, d.C}, x)
 }

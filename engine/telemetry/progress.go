@@ -33,7 +33,8 @@ func NewProgress(w io.Writer) Progress {
 			return width
 		}, time.Now)
 	}
-	return NewLogProgress(zerolog.New(zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: time.DateTime}).With().Timestamp().Logger())
+	console := zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: time.DateTime}
+	return NewLogProgress(zerolog.New(console).Level(zerolog.InfoLevel).With().Timestamp().Logger())
 }
 
 // NewLogProgress logs one line per epoch and per event to a logger of the caller's, which decides
@@ -57,13 +58,15 @@ func (Discard) Event(Event) {}
 // Close does nothing.
 func (Discard) Close() {}
 
-// meter measures the speed and the time left. Both count from the first step it sees, so a resumed
-// run is not credited with the updates of its predecessor.
+// meter measures the speed of the current epoch and the time left of the run. The speed leaves out
+// what happens between epochs, such as evaluation; the time left counts it. Both count from the first
+// step it sees, so a resumed run is not credited with the updates of its predecessor.
 type meter struct {
 	now     func() time.Time
 	started time.Time
 	from    float64 // progress at the first step, in epochs
-	samples int64   // since then
+	lap     time.Time
+	samples int64 // since lap
 	step    Step
 }
 
@@ -73,16 +76,20 @@ func (m *meter) add(s Step) {
 	m.step = s
 	if m.started.IsZero() {
 		m.started, m.from = m.now(), m.progress()
+		m.lap = m.started
 		return
 	}
 	m.samples += int64(s.Samples)
 }
 
+// endEpoch starts the measurement of the speed anew.
+func (m *meter) endEpoch() { m.lap, m.samples = m.now(), 0 }
+
 func (m *meter) progress() float64 { return float64(m.step.Epoch) + m.step.EpochFraction }
 
 // speed is in images per second; 0 while unknown.
 func (m *meter) speed() float64 {
-	elapsed := m.now().Sub(m.started).Seconds()
+	elapsed := m.now().Sub(m.lap).Seconds()
 	if m.samples == 0 || elapsed <= 0 {
 		return 0
 	}
@@ -131,6 +138,7 @@ func (l *logged) Epoch(e Epoch) {
 		line = line.Str("left", duration(left))
 	}
 	line.Msg("epoch")
+	l.endEpoch()
 }
 
 func (l *logged) Event(e Event) {
@@ -188,19 +196,21 @@ func (l *live) Step(s Step) {
 	}
 }
 
-// draw replaces the live line. Fields that do not fit into the width are left out from the right.
+// draw replaces the live line. Fields that do not fit into the width are left out from the right, so
+// those that tell most come first.
 func (l *live) draw() {
 	s := l.step
 	text := fmt.Sprintf("epoch %d/%d %s", min(s.Epoch+1, s.Epochs), s.Epochs, bar(s.EpochFraction, 16))
-	fields := []string{fmt.Sprintf("loss %.4f", s.Loss), fmt.Sprintf("acc %.2f%%", 100*s.Accuracy), fmt.Sprintf("batch %d", s.Batch), fmt.Sprintf("lr %.4g", s.LR)}
-	if l.eigen != nil {
-		fields = append(fields, fmt.Sprintf("eig %.4g", *l.eigen))
+	fields := []string{fmt.Sprintf("loss %.4f", s.Loss), fmt.Sprintf("acc %.2f%%", 100*s.Accuracy), fmt.Sprintf("batch %d", s.Batch)}
+	if left := l.left(); left >= 0 {
+		fields = append(fields, duration(left)+" left")
 	}
+	fields = append(fields, fmt.Sprintf("lr %.4g", s.LR))
 	if speed := l.speed(); speed > 0 {
 		fields = append(fields, fmt.Sprintf("%.0f img/s", speed))
 	}
-	if left := l.left(); left >= 0 {
-		fields = append(fields, duration(left)+" left")
+	if l.eigen != nil {
+		fields = append(fields, fmt.Sprintf("eig %.4g", *l.eigen))
 	}
 	width := l.width() - 1 // the last column would wrap on some terminals
 	for _, f := range fields {
@@ -225,12 +235,18 @@ func (l *live) print(format string, args ...any) {
 func (l *live) Epoch(e Epoch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.printHeader()
+	l.endEpoch()
+	l.print("%5d %9d %10.4f %8.2f%% %10s %9s %7d %9.4g %9s %7.0f", e.Epoch, e.Updates, e.TrainLoss, 100*e.TrainAccuracy,
+		optional("%.4f", e.TestLoss, 1), optional("%.2f%%", e.TestAccuracy, 100), e.Batch, e.LR, optional("%.4g", e.Eigenvalue, 1), e.ImagesPerSecond)
+}
+
+// printHeader heads the table of epochs, once.
+func (l *live) printHeader() {
 	if !l.header {
 		l.print("%5s %9s %10s %9s %10s %9s %7s %9s %9s %7s", "epoch", "updates", "train loss", "train acc", "test loss", "test acc", "batch", "lr", "eig", "img/s")
 		l.header = true
 	}
-	l.print("%5d %9d %10.4f %8.2f%% %10s %9s %7d %9.4g %9s %7.0f", e.Epoch, e.Updates, e.TrainLoss, 100*e.TrainAccuracy,
-		optional("%.4f", e.TestLoss, 1), optional("%.2f%%", e.TestAccuracy, 100), e.Batch, e.LR, optional("%.4g", e.Eigenvalue, 1), e.ImagesPerSecond)
 }
 
 func (l *live) Event(e Event) {
@@ -240,9 +256,13 @@ func (l *live) Event(e Event) {
 	case TypeProbe:
 		l.eigen = e.Eigenvalue
 	case TypeGrowth:
+		l.printHeader()
 		l.print("      batch %d -> %d (%s)", e.From, e.To, e.Trigger)
 	case TypeResume:
-		l.print("      resumed after %d updates %s", e.Updates, e.Path)
+		l.print("      %s", strings.TrimSpace(fmt.Sprintf("resumed after %d updates %s", e.Updates, e.Path)))
+		if e.Message != "" {
+			l.print("      %s", e.Message)
+		}
 	default:
 		if e.Message != "" {
 			l.print("      %s", e.Message)

@@ -41,7 +41,7 @@ func TestLiveLine(t *testing.T) {
 	out.Reset()
 	c.pass(2 * time.Second)
 	l.Step(stepAt(2, 0.5)) // a quarter epoch in 2 s: 7.5 epochs take 60 s
-	const second = "\r\x1b[Kepoch 3/10 [========        ]  loss 0.5123  acc 81.25%  batch 256  lr 0.1  eig 12.35  64 img/s  1m00s left"
+	const second = "\r\x1b[Kepoch 3/10 [========        ]  loss 0.5123  acc 81.25%  batch 256  1m00s left  lr 0.1  64 img/s  eig 12.35"
 	if out.String() != second {
 		t.Errorf("got  %q\nwant %q", out.String(), second)
 	}
@@ -50,6 +50,32 @@ func TestLiveLine(t *testing.T) {
 	l.Close()
 	if out.String() != "\r\x1b[K" {
 		t.Errorf("closing writes %q", out.String())
+	}
+}
+
+// Probes and evaluation between epochs do not count as slow training.
+func TestLiveSpeedIsThatOfTheEpoch(t *testing.T) {
+	l, out, c := newTestLive(200)
+	l.Step(stepAt(2, 0.5))
+	c.pass(time.Hour)
+	l.Epoch(sampleEpoch(3))
+	out.Reset()
+	c.pass(2 * time.Second)
+	l.Step(stepAt(3, 0.5))
+	if !strings.Contains(out.String(), "  64 img/s") {
+		t.Errorf("got %q; want 64 img/s: 128 samples in 2 s", out.String())
+	}
+}
+
+func TestLiveEventsBeforeTheFirstEpoch(t *testing.T) {
+	l, out, _ := newTestLive(200)
+	l.Event(Event{Type: TypeResume, Updates: 10, Path: "step", Message: "skipped a checkpoint"})
+	l.Event(Event{Type: TypeGrowth, Trigger: "eig", From: 128, To: 256})
+	l.Epoch(sampleEpoch(1))
+	lines := strings.Split(out.String(), "\n")
+	if len(lines) != 6 || lines[0] != "      resumed after 10 updates step" || lines[1] != "      skipped a checkpoint" ||
+		!strings.HasPrefix(lines[2], "epoch ") || lines[3] != "      batch 128 -> 256 (eig)" {
+		t.Errorf("got %q", lines)
 	}
 }
 

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"broadside/engine/recipe"
+)
+
+func TestListings(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, c := range []struct{ command, key, want string }{
+		{"models", "name", "resnet20"},
+		{"methods", "name", "absa"},
+		{"data", "name", "fashion-mnist-small"},
+		{"recipe keys", "path", "batch.ghost"},
+		{"doctor", "what", "CPU kernels"},
+	} {
+		args := strings.Fields(c.command)
+		lines := strings.Split(must(t, args...), "\n")
+		found := false
+		for _, l := range lines[1:] {
+			found = found || strings.HasPrefix(l, c.want+" ")
+		}
+		if !found || !strings.Contains(lines[0], "  WHAT") && !strings.HasPrefix(lines[0], "WHAT  ") {
+			t.Errorf("%s printed no line for %s: %q", c.command, c.want, lines)
+		}
+		found = false
+		for _, row := range decode[[]map[string]any](t, must(t, append(args, "--json")...)) {
+			found = found || row[c.key] == c.want
+		}
+		if !found {
+			t.Errorf("%s --json has no %s %s", c.command, c.key, c.want)
+		}
+	}
+	if left := contents(t); left != ".\n" {
+		t.Errorf("the listings left files: %q", left)
+	}
+}
+
+func TestRecipeShow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range recipe.BuiltinNames() {
+		text := must(t, "recipe", "show", name, "--set", "train.seed=12345")
+		write(t, "again.yaml", text)
+		if again := must(t, "recipe", "show", "again.yaml"); again != text {
+			t.Errorf("%s does not read back: %s", name, again)
+		}
+		r := decode[struct {
+			Name  string
+			Train struct {
+				Seed int `json:"seed"`
+			}
+			Methods []map[string]map[string]any
+		}](t, must(t, "recipe", "show", name, "--json", "--set", "train.seed=12345"))
+		if r.Name != name || r.Train.Seed != 12345 || len(r.Methods) != strings.Count(text, "\n  - ") {
+			t.Errorf("%s as JSON: %+v", name, r)
+		}
+	}
+}
+
+// Every command has help with an example of itself.
+func TestHelp(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		path := cmd.CommandPath()
+		out := must(t, append(strings.Fields(path)[1:], "--help")...)
+		_, example, ok := strings.Cut(out, "Examples:\n")
+		example, _, _ = strings.Cut(example, "\n\n")
+		if !ok || cmd.Short == "" {
+			t.Errorf("%s --help has no example: %q", path, out)
+		}
+		for _, l := range strings.Split(example, "\n") {
+			if !strings.HasPrefix(l, "  "+path+" ") && l != "  "+path {
+				t.Errorf("%s --help has the example %q", path, l)
+			}
+		}
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() && c.Name() != "help" {
+				visit(c)
+			}
+		}
+	}
+	visit(newRoot())
+	if out := must(t); !strings.Contains(out, "Training and measuring:") {
+		t.Errorf("broadside alone printed %q", out)
+	}
+}
