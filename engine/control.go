@@ -16,6 +16,7 @@ var _ methods.Training = control{}
 
 func (c control) Epoch() int     { return c.t.at.Epoch }
 func (c control) Epochs() int    { return c.t.cfg.epochs }
+func (c control) Samples() int   { return c.t.fleet.train.set.Len() }
 func (c control) Leaf() int      { return c.t.fleet.leaf.Capacity }
 func (c control) Batch() int     { return c.t.at.Batch }
 func (c control) BaseBatch() int { return c.t.cfg.batch }
@@ -35,7 +36,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 	}
 	from := t.at.Batch
 	t.at.Batch = size
-	return t.sink.Event(telemetry.Event{Type: "growth", Epoch: t.at.Epoch, Updates: t.at.Updates, Trigger: trigger, From: from, To: size})
+	return t.sink.Event(telemetry.Event{Type: telemetry.TypeGrowth, Epoch: t.at.Epoch, Updates: t.at.Updates, Trigger: trigger, From: from, To: size})
 }
 
 // scaleLanes multiplies the gradient sums of the first leaves of an update.
@@ -48,18 +49,24 @@ func (f *fleet) scaleLanes(leaves int, factor float64) error {
 	return nil
 }
 
-func (c control) ScaleLR(factor float64) { c.t.at.LRScale *= factor }
+// ScaleLR changes the learning rate from the next update on.
+func (c control) ScaleLR(factor float64, trigger string) error {
+	t := c.t
+	t.at.LRScale *= factor
+	return t.sink.Event(telemetry.Event{Type: telemetry.TypeRate, Epoch: t.at.Epoch, Updates: t.at.Updates, Trigger: trigger, LRScale: t.at.LRScale})
+}
+
+// permutationCopy tells the stream of a probe's samples from those of its start vectors, which count
+// their copies from 0.
+const permutationCopy = 255
 
 // TopEigenvalue draws the probe's samples by a stream of its own, so that probing does not change
 // the order of training.
 func (c control) TopEigenvalue(p methods.Probe) (curvature.Eigenvalue, error) {
 	t := c.t
 	set := t.fleet.train.set
-	if p.Samples > set.Len() {
-		return curvature.Eigenvalue{}, fmt.Errorf("a probe of %d samples: the training set has %d", p.Samples, set.Len())
-	}
 	samples := make([]int32, p.Samples)
-	for i, s := range philox.NewStream(t.cfg.seed, philox.Probe, uint32(t.at.Probes), 0, 0).Perm(set.Len())[:p.Samples] {
+	for i, s := range philox.NewStream(t.cfg.seed, philox.Probe, uint32(t.at.Probes), 0, permutationCopy).Perm(set.Len())[:p.Samples] {
 		samples[i] = int32(s)
 	}
 	h, err := newHessian(t.fleet, t.fleet.train, samples, false, t.cfg.seed, uint32(t.at.Probes))
@@ -74,5 +81,5 @@ func (c control) TopEigenvalue(p methods.Probe) (curvature.Eigenvalue, error) {
 		return curvature.Eigenvalue{}, err
 	}
 	e := found[0]
-	return e, t.sink.Event(telemetry.Event{Type: "probe", Epoch: t.at.Epoch, Updates: t.at.Updates, Eigenvalue: &e.Value, Iterations: e.Iterations})
+	return e, t.sink.Event(telemetry.Event{Type: telemetry.TypeProbe, Epoch: t.at.Epoch, Updates: t.at.Updates, Eigenvalue: &e.Value, Iterations: e.Iterations})
 }

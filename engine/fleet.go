@@ -60,32 +60,34 @@ func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*f
 	}
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing,
 		dev: devices[0], results: make(chan error, len(devices))}
-	var err error
-	if f.params, err = f.dev.Alloc(net.ParamCells()); err != nil {
-		return nil, fmt.Errorf("allocating parameters: %w", err)
+	f.lanes = make([]kernels.Memory, cfg.lanes)
+	if err := f.start(devices); err != nil {
+		f.close()
+		return nil, err
 	}
-	if f.state, err = f.dev.Alloc(max(net.StateCells(), 1)); err != nil {
-		return nil, fmt.Errorf("allocating running statistics: %w", err)
+	return f, nil
+}
+
+// start allocates what every use of the fleet needs and starts the workers.
+func (f *fleet) start(devices []kernels.Device) (err error) {
+	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+		return fmt.Errorf("allocating parameters: %w", err)
 	}
-	for range cfg.lanes {
-		m, err := f.dev.Alloc(net.ParamCells())
-		if err != nil {
-			return nil, fmt.Errorf("allocating gradients: %w", err)
-		}
-		f.lanes = append(f.lanes, m)
+	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
+		return fmt.Errorf("allocating running statistics: %w", err)
 	}
 	if f.add, err = f.prepare(f.axpby(1, 1)); err != nil {
-		return nil, err
+		return err
 	}
 	for i, d := range devices {
 		w, err := newWorker(f, i, d)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		f.workers = append(f.workers, w)
 		go w.serve()
 	}
-	return f, nil
+	return nil
 }
 
 // axpby is the call y = a x + b y over parameter-shaped memory.
@@ -178,9 +180,14 @@ func (f *fleet) do(j job) error {
 // owns reports whether a worker computes leaf i of a step.
 func (f *fleet) owns(w *worker, leaf int) bool { return leaf%len(f.lanes)%len(f.workers) == w.id }
 
-// prepareTraining compiles the training Program, so that what does not fit is refused before the
-// first step, and prepares the fold of its batch statistics.
-func (f *fleet) prepareTraining() error {
+// prepareTraining allocates the lanes' gradient sums and compiles the training Program, so that a leaf
+// that does not fit is refused before the first step, and prepares the fold of its batch statistics.
+func (f *fleet) prepareTraining() (err error) {
+	for i := range f.lanes {
+		if f.lanes[i], err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+			return fmt.Errorf("allocating gradients: %w", err)
+		}
+	}
 	for _, w := range f.workers {
 		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
 		if err != nil {
@@ -216,15 +223,25 @@ func (f *fleet) close() {
 	}
 	for _, w := range f.workers {
 		<-w.done
+		w.dev.Close()
 	}
-	for _, m := range append(append([]kernels.Memory{f.params, f.state, f.scratch}, f.lanes...), f.stats...) {
-		m.Free()
-	}
+	free(f.params, f.state, f.scratch)
+	free(f.lanes...)
+	free(f.stats...)
 	f.train.free()
 	f.test.free()
 	for _, p := range []kernels.Pass{f.add, f.fold} {
 		if p != nil {
 			p.Free()
+		}
+	}
+}
+
+// free releases memories; what was never allocated is nil.
+func free(memories ...kernels.Memory) {
+	for _, m := range memories {
+		if m != nil {
+			m.Free()
 		}
 	}
 }

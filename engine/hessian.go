@@ -21,7 +21,7 @@ type hessian struct {
 	stream  uint32 // tells the random start vectors of probes apart
 
 	direction kernels.Memory
-	lanes     []kernels.Memory
+	lanes     []kernels.Memory // as many as leaves reach; the others are nil
 	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
 	primal    []bool           // of each worker: the primal pass is in its arena
 	dot       kernels.Pass
@@ -41,28 +41,32 @@ func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64
 	if ghost {
 		h.kind = ghostHessianProgram
 	}
-	var err error
-	for range min(len(f.lanes), h.leaves()) {
-		if h.lanes, err = h.alloc(h.lanes); err != nil {
-			return nil, err
+	if err := h.alloc(); err != nil {
+		h.free()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *hessian) alloc() (err error) {
+	f := h.fleet
+	h.lanes, h.grads = make([]kernels.Memory, len(f.lanes)), make([]kernels.Memory, len(f.workers))
+	for i := range min(len(f.lanes), h.leaves()) {
+		if h.lanes[i], err = h.NewVector(); err != nil {
+			return err
 		}
 	}
-	for range f.workers {
-		if h.grads, err = h.alloc(h.grads); err != nil {
-			return nil, err
+	for i := range min(len(f.workers), h.leaves()) {
+		if h.grads[i], err = h.NewVector(); err != nil {
+			return err
 		}
 	}
 	if h.result, err = f.dev.Alloc(2); err != nil {
-		return nil, err
+		return err
 	}
 	h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
 		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}})
-	return h, err
-}
-
-func (h *hessian) alloc(to []kernels.Memory) ([]kernels.Memory, error) {
-	m, err := h.NewVector()
-	return append(to, m), err
+	return err
 }
 
 func (h *hessian) leaves() int {
@@ -116,15 +120,10 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 		return fmt.Errorf("Hessian-vector product: %w", err)
 	}
 	h.products++
-	if err := h.fleet.sumLanes(padLanes(h.lanes, len(h.fleet.lanes)), len(h.lanes)); err != nil {
+	if err := h.fleet.sumLanes(h.lanes, h.leaves()); err != nil {
 		return err
 	}
 	return h.Axpby(1/float64(len(h.samples)), h.lanes[0], 0, hv)
-}
-
-// padLanes gives the lanes in use their places in the tree of all lanes.
-func padLanes(used []kernels.Memory, all int) []kernels.Memory {
-	return append(append([]kernels.Memory(nil), used...), make([]kernels.Memory, all-len(used))...)
 }
 
 // run computes a worker's leaves of a product.
@@ -187,8 +186,10 @@ func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 
 // free releases the operator's memory.
 func (h *hessian) free() {
-	for _, m := range append(append([]kernels.Memory{h.result}, h.lanes...), h.grads...) {
-		m.Free()
+	free(h.result)
+	free(h.lanes...)
+	free(h.grads...)
+	if h.dot != nil {
+		h.dot.Free()
 	}
-	h.dot.Free()
 }

@@ -44,7 +44,7 @@ func openDevices(kind string, count, lanes int) ([]kernels.Device, error) {
 
 // open loads a recipe's data and builds its network on the devices.
 func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
-	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
+	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
 	if err != nil {
 		return nil, err
 	}

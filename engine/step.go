@@ -87,21 +87,29 @@ type updater struct {
 
 func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
 	u := &updater{fleet: f, rule: rule}
-	var err error
-	if u.pass, err = f.prepare(rule.Update(f.net.Params)...); err != nil {
-		return nil, fmt.Errorf("preparing the update: %w", err)
-	}
-	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+	if err := u.alloc(); err != nil {
+		u.free()
 		return nil, err
 	}
-	for _, name := range rule.Slots() {
+	return u, nil
+}
+
+func (u *updater) alloc() (err error) {
+	f := u.fleet
+	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
+		return fmt.Errorf("preparing the update: %w", err)
+	}
+	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+		return err
+	}
+	for _, name := range u.rule.Slots() {
 		m, err := f.dev.Alloc(f.net.ParamCells())
 		if err != nil {
-			return nil, fmt.Errorf("allocating the optimiser's %s: %w", name, err)
+			return fmt.Errorf("allocating the optimiser's %s: %w", name, err)
 		}
 		u.slots = append(u.slots, m)
 	}
-	return u, nil
+	return nil
 }
 
 // update applies the mean of the gradients summed over so many leaves and samples.
@@ -138,9 +146,12 @@ func (f *fleet) foldStats(leaves int) error {
 }
 
 func (u *updater) free() {
-	u.pass.Free()
-	u.hyper.Free()
-	for _, m := range u.slots {
-		m.Free()
+	if u == nil {
+		return
 	}
+	if u.pass != nil {
+		u.pass.Free()
+	}
+	free(u.hyper)
+	free(u.slots...)
 }

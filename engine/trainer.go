@@ -74,7 +74,8 @@ type sink interface {
 	Checkpoint(t *trainer) error
 }
 
-// progress is where training stands; with the parameters, it is all that a resume needs.
+// progress is where training stands. A checkpoint holds it beside the parameters, the running
+// statistics, the optimiser's and the methods' state.
 type progress struct {
 	Epoch      int     `json:"epoch"` // completed epochs
 	Leaf       int     `json:"leaf"`  // leaves done of the current epoch
@@ -109,11 +110,13 @@ func (t *trainer) train(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := t.computeLeaves(); err != nil {
-			return fmt.Errorf("epoch %d, update %d: %w", t.at.Epoch+1, t.at.Updates+1, err)
-		}
-		if t.pending.leaves < t.leavesPerUpdate() {
-			continue
+		if t.pending.leaves < t.leavesPerUpdate() { // not so after a method has shrunk the batch
+			if err := t.computeLeaves(); err != nil {
+				return fmt.Errorf("epoch %d, update %d: %w", t.at.Epoch+1, t.at.Updates+1, err)
+			}
+			if t.pending.leaves < t.leavesPerUpdate() {
+				continue
+			}
 		}
 		if err := t.update(); err != nil {
 			return fmt.Errorf("epoch %d, update %d: %w", t.at.Epoch+1, t.at.Updates+1, err)
@@ -188,17 +191,18 @@ func (t *trainer) update() error {
 		return err
 	}
 	samples := t.pending.samples
+	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
 	t.pending = pending{}
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
-		Loss:     t.at.EpochLoss / float64(t.at.Leaf*t.fleet.leaf.Capacity),
-		Accuracy: float64(t.at.EpochCorrect) / float64(t.at.Leaf*t.fleet.leaf.Capacity)})
+		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
 	return nil
 }
 
-// learningRate is that of the update whose last leaf was just computed.
+// learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
+// of the one before.
 func (t *trainer) learningRate() float64 {
 	progress := float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale

@@ -386,6 +386,32 @@ func TestCarryOver(t *testing.T) {
 	}
 }
 
+// A batch that shrinks below what is already summed makes the update at once.
+func TestShrinkingBatchWithLeavesPending(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	s := &tape{keepSteps: true}
+	tr := startTrainer(t, smallRecipe(t, ""), pair, 1, s)
+	tr.at.Batch, tr.at.Leaf = 32*6, 7 // four leaves left of the epoch
+	if err := tr.computeLeaves(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.endEpoch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (control{tr}).SetBatch(32*2, methods.Reweight, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.train(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if first := s.steps[0]; first.Samples != 4*32 || math.Abs(first.LR-0.05) > 1e-12 || math.IsNaN(first.Loss) {
+		t.Errorf("first update %+v; want the 128 pending samples at the rate of their epoch, 0.05", first)
+	}
+	if want := 1 + 2*11/2; tr.at.Updates != want {
+		t.Errorf("%d updates; want %d", tr.at.Updates, want)
+	}
+}
+
 func TestAttackPassesAreCounted(t *testing.T) {
 	s, _ := trainSmall(t, "absa", 1, 0, nil)
 	// Three epochs of 11 leaves of 32. Attack: half of each leaf in the first epoch; int(3 * 0.5) = 1

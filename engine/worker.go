@@ -107,6 +107,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	if k.kind == attackProgram {
 		calls = compiled.AttackPass
 	}
+	w.programs[k] = p // from here on the worker frees it
 	if p.main, err = w.dev.Prepare(calls); err != nil {
 		return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
 	}
@@ -115,11 +116,7 @@ func (w *worker) program(k programKey) (*program, error) {
 			return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
 		}
 	}
-	if err := w.reserve(compiled.ArenaCells); err != nil {
-		return nil, err
-	}
-	w.programs[k] = p
-	return p, nil
+	return p, w.reserve(compiled.ArenaCells)
 }
 
 // reserve makes the arena at least so large.
@@ -190,44 +187,37 @@ func (w *worker) results(n int) (loss float64, correct int) {
 }
 
 func (w *worker) free() {
-	for _, m := range []kernels.Memory{w.leaf, w.arena} {
-		if m != nil {
-			m.Free()
-		}
-	}
-	w.zero.Free()
+	free(w.leaf, w.arena)
+	passes := []kernels.Pass{w.zero}
 	for _, p := range w.programs {
-		p.main.Free()
-		if p.tangent != nil {
-			p.tangent.Free()
-		}
+		passes = append(passes, p.main, p.tangent)
 	}
 	for _, p := range w.gathers {
-		p.Free()
+		passes = append(passes, p)
+	}
+	for _, p := range passes {
+		if p != nil {
+			p.Free()
+		}
 	}
 }
 
 // resident is a data set in device memory.
 type resident struct {
-	set                    *data.Set
+	set                    data.Set // without its images
 	images, labels, normal kernels.Memory
 }
 
 // newResident copies a data set to the device. mean and std, in units of [0, 1], normalise each
 // channel; nil leaves pixels in [0, 1].
 func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resident, error) {
-	r := &resident{set: set}
-	var err error
-	if r.images, err = dev.AllocBytes(set.Images); err != nil {
-		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
-	}
-	if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
+	r := &resident{set: *set}
+	r.set.Images = nil
+	if err := r.alloc(dev, set.Images); err != nil {
+		r.free()
 		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
 	}
 	r.labels.WriteInts(0, set.Labels)
-	if r.normal, err = dev.Alloc(2 * set.C); err != nil {
-		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
-	}
 	normal := make([]float32, 2*set.C)
 	for c := range set.C {
 		normal[set.C+c] = 1
@@ -239,14 +229,20 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 	return r, nil
 }
 
-func (r *resident) free() {
-	if r == nil {
-		return
+func (r *resident) alloc(dev kernels.Device, images []byte) (err error) {
+	if r.images, err = dev.AllocBytes(images); err != nil {
+		return err
 	}
-	for _, m := range []kernels.Memory{r.images, r.labels, r.normal} {
-		if m != nil {
-			m.Free()
-		}
+	if r.labels, err = dev.Alloc(len(r.set.Labels)); err != nil {
+		return err
+	}
+	r.normal, err = dev.Alloc(2 * r.set.C)
+	return err
+}
+
+func (r *resident) free() {
+	if r != nil {
+		free(r.images, r.labels, r.normal)
 	}
 }
 

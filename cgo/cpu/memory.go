@@ -47,7 +47,11 @@ func (d *Device) Alloc(cells int) (kernels.Memory, error) {
 	if cells < 0 || cells > math.MaxInt/cellBytes {
 		return nil, fmt.Errorf("%s: allocating %d cells: no such size", d.Name(), cells)
 	}
-	return d.alloc(cells * cellBytes)
+	m, err := d.alloc(cells * cellBytes)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // AllocBytes returns memory holding a copy of the bytes. Its Len is rounded up to whole cells.

@@ -33,16 +33,7 @@ func NewSampler(n, leaf int, seed uint64) (*Sampler, error) {
 // each epoch, are not visited.
 func (s *Sampler) LeavesPerEpoch() int { return s.n / s.leaf }
 
-// LeafSize returns the samples of a leaf.
-func (s *Sampler) LeafSize() int { return s.leaf }
-
-// At returns the epoch and the place in it of leaf number i, counted from the start of training.
-func (s *Sampler) At(i int64) (epoch, index int) {
-	leaves := int64(s.LeavesPerEpoch())
-	return int(i / leaves), int(i % leaves)
-}
-
-// Leaf writes the sample indices of a leaf of an epoch to dst, which has LeafSize elements. Leaves may
+// Leaf writes the sample indices of a leaf of an epoch to dst, which has the size of a leaf. Leaves may
 // be asked for in any order; those of two neighbouring epochs are cheap. It panics on an epoch, index
 // or dst outside its range: they are programming errors.
 func (s *Sampler) Leaf(epoch, index int, dst []int32) {

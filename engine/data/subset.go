@@ -1,17 +1,5 @@
 package data
 
-// First returns the first n images, sharing the set's memory. All of them when n is 0 or less, or
-// more than there are.
-func (s *Set) First(n int) *Set {
-	if n <= 0 || n >= s.Len() {
-		return s
-	}
-	t := *s
-	t.Images = s.Images[: n*s.ImageBytes() : n*s.ImageBytes()]
-	t.Labels = s.Labels[:n:n]
-	return &t
-}
-
 // Balanced returns a copy of n images with as equal a number of each class as the set allows, in the
 // set's order. It takes the first image of every class, then the second of every class, and so on,
 // until it has n; a class that runs out is passed over. All images when n is 0 or less, or more than

@@ -57,7 +57,7 @@ type compiler struct {
 	grad, gradDot   []kernels.Ref // of each value: dx and R{dx}; None until something was written
 	saved           map[Value]map[string]kernels.Ref
 	logits, dlogits kernels.Ref
-	prob, tlogits   kernels.Ref
+	prob            kernels.Ref
 	stats           int
 	fold            []kernels.Call
 }

@@ -51,16 +51,8 @@ func (f *fuser) relu(i int) {
 	if !ok {
 		return
 	}
-	switch o := p.op.(type) {
-	case conv:
-		o.relu = true
-		f.join(n, p, o, p.in)
-	case linear:
-		o.relu = true
-		f.join(n, p, o, p.in)
-	case norm:
-		o.relu = true
-		f.join(n, p, o, p.in)
+	if o, ok := p.op.(interface{ withReLU() op }); ok {
+		f.join(n, p, o.withReLU(), p.in)
 	}
 }
 
@@ -72,8 +64,8 @@ func (f *fuser) add(i int) {
 			continue
 		}
 		o, isNorm := p.op.(norm)
-		if !isNorm || o.relu || len(p.in) != 1 || n.in[0] == n.in[1] {
-			continue
+		if !isNorm || o.relu || len(p.in) != 1 || n.in[1-side] == p.in[0] {
+			continue // x + BN(x) keeps its add: the kernels want two different gradients to write
 		}
 		f.join(n, p, o, []Value{p.in[0], n.in[1-side]})
 		return

@@ -202,7 +202,23 @@ func (n *Network) Build(x Value) (*Network, error) {
 		n.fail("output", "size %v: must be one logit for each of the %d classes", n.dims[x], n.Classes)
 	}
 	n.output = x
+	n.checkUses()
 	return n, n.err
+}
+
+// checkUses refuses layers whose result nobody reads, and logits that a layer reads on.
+func (n *Network) checkUses() {
+	used := make([]bool, len(n.dims))
+	for _, nd := range n.nodes {
+		for _, v := range nd.in {
+			used[v] = true
+		}
+	}
+	for v := range n.dims {
+		if n.err == nil && used[v] == (Value(v) == n.output) {
+			n.fail("output", "every layer but the last must be read by another, and the last by none: value %d of %d is not", v, len(n.dims))
+		}
+	}
 }
 
 // ParamCells is the size of the parameter memory, alignment included.

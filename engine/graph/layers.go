@@ -11,6 +11,10 @@ type conv struct {
 	relu         bool
 }
 
+func (o conv) withReLU() op   { o.relu = true; return o }
+func (o linear) withReLU() op { o.relu = true; return o }
+func (o norm) withReLU() op   { o.relu = true; return o }
+
 func (o conv) shape(c *compiler, n node) kernels.Conv2D {
 	in, out := c.net.dims[n.in[0]], c.net.dims[n.out]
 	return kernels.Conv2D{N: i32(c.opt.N), H: i32(in.H), W: i32(in.W), C: i32(in.C), K: i32(out.C),

@@ -18,6 +18,8 @@ type Training interface {
 	// Epoch counts completed epochs; Epochs is the number wanted.
 	Epoch() int
 	Epochs() int
+	// Samples is the size of the training set.
+	Samples() int
 	// Leaf and Batch are in samples. BaseBatch is the recipe's batch size.
 	Leaf() int
 	Batch() int
@@ -25,8 +27,8 @@ type Training interface {
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error
-	// ScaleLR multiplies the learning rate for the rest of the run.
-	ScaleLR(factor float64)
+	// ScaleLR multiplies the learning rate for the rest of the run. The trigger is recorded.
+	ScaleLR(factor float64, trigger string) error
 	// TopEigenvalue measures the largest eigenvalue of the Hessian of the mean loss.
 	TopEigenvalue(p Probe) (curvature.Eigenvalue, error)
 }
@@ -51,7 +53,8 @@ const (
 
 // Method is a published method with its options.
 type Method interface {
-	// Prepare is called once before training, also on a resume.
+	// Prepare checks the method against the training, which it must not change yet. It is called once
+	// before training, also on a resume.
 	Prepare(t Training) error
 }
 

@@ -115,6 +115,7 @@ func TestYAMLIsStableAndRoundTrips(t *testing.T) {
 data:
   name: cifar10
   path: ""
+  coarse: false
   augment: [flip]
   normalize: none
   pad: 4
@@ -207,7 +208,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 35 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 36 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

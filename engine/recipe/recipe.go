@@ -25,12 +25,13 @@ type Recipe struct {
 type Data struct {
 	Name       string   `yaml:"name" doc:"data set" default:"required"`
 	Path       string   `yaml:"path" doc:"folder or file of the data set; a bundled data set needs none"`
+	Coarse     bool     `yaml:"coarse" doc:"cifar100: train on the 20 coarse labels instead of the 100 fine ones"`
 	Augment    []string `yaml:"augment" doc:"augmentations of training samples: pad_crop, flip, cutout; or none"`
 	Normalize  string   `yaml:"normalize" doc:"none keeps pixels in [0, 1]; dataset subtracts the data set's mean and divides by its standard deviation"`
 	Pad        int      `yaml:"pad" doc:"zero pixels that pad_crop adds on each side before it crops"`
 	CutoutSize int      `yaml:"cutout_size" doc:"side of the square that cutout erases, in pixels"`
-	TrainLimit int      `yaml:"train_limit" doc:"use only the first training samples; 0 uses all"`
-	TestLimit  int      `yaml:"test_limit" doc:"use only the first test samples; 0 uses all"`
+	TrainLimit int      `yaml:"train_limit" doc:"use a class-balanced subset of so many training samples; 0 uses all"`
+	TestLimit  int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
 }
 
 // Model names the network. The name carries the size, so there is nothing else to choose.

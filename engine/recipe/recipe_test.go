@@ -65,7 +65,7 @@ methods:
 	r := mustParse(t, text)
 	want := &Recipe{
 		Name:       "all",
-		Data:       Data{"d", "/x y", []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
+		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
 		Model:      Model{"m"},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2},
 		Batch:      Batch{96, 48, 24, 4},
@@ -243,8 +243,7 @@ func TestValidation(t *testing.T) {
 		{"optimizer.decay_exclude=[bn, bn]", `optimizer.decay_exclude "bn" is listed twice: list it once`},
 		{"schedule.name=stp", `schedule.name "stp" is not known: use constant, step, cosine, poly; did you mean step?`},
 		{"schedule.name=step", "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]"},
-		{"schedule.at=[90]", "schedule.at 90 is outside the run: use epochs above 0 and below train.epochs 90"},
-		{"schedule.at=[0]", "schedule.at 0 is outside the run: use epochs above 0 and below train.epochs 90"},
+		{"schedule.at=[0]", "schedule.at 0 is no epoch: use whole numbers above 0"},
 		{"schedule.at=[30, 30]", "schedule.at 30 comes after 30: list the epochs in increasing order"},
 		{"schedule.factor=0", "schedule.factor 0 is not a multiplier: use a number above 0, such as 0.2"},
 		{"schedule.end_lr=-1", "schedule.end_lr -1 is not a learning rate: use 0 or more"},

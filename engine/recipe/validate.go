@@ -118,7 +118,7 @@ func (c *checker) schedule(s *Schedule, epochs int) {
 	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly")
 	c.want(s.Name != "step" || len(s.At) > 0, "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]")
 	for i, at := range s.At {
-		c.want(at > 0 && at < epochs, "schedule.at %d is outside the run: use epochs above 0 and below train.epochs %d", at, epochs)
+		c.want(at > 0, "schedule.at %d is no epoch: use whole numbers above 0", at)
 		c.want(i == 0 || at > s.At[i-1], "schedule.at %d comes after %d: list the epochs in increasing order", at, s.At[max(i-1, 0)])
 	}
 	c.want(s.Factor > 0 && finite(s.Factor), "schedule.factor %v is not a multiplier: use a number above 0, such as 0.2", s.Factor)

@@ -152,6 +152,8 @@ func (l *logged) Event(e Event) {
 		line = l.log.Debug().Int("updates", e.Updates)
 	case TypeGrowth:
 		line = line.Str("trigger", e.Trigger).Int("from", e.From).Int("to", e.To)
+	case TypeRate:
+		line = line.Str("trigger", e.Trigger).Float64("lr_scale", round(e.LRScale))
 	}
 	if e.Eigenvalue != nil {
 		line = line.Float64("eigenvalue", round(*e.Eigenvalue))

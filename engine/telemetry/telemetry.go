@@ -27,6 +27,7 @@ const (
 	TypeResume     = "resume"
 	TypeEpoch      = "epoch"
 	TypeGrowth     = "growth"
+	TypeRate       = "rate"
 	TypeProbe      = "probe"
 	TypeCheckpoint = "checkpoint"
 	TypeEnd        = "end"
@@ -94,6 +95,7 @@ type Event struct {
 	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg
 	From        int       `json:"from,omitempty"`       // growth: batch before
 	To          int       `json:"to,omitempty"`         // growth: batch after
+	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
 	Eigenvalue  *float64  `json:"eigenvalue,omitempty"` // probe
 	Iterations  int       `json:"iterations,omitempty"` // probe: power iterations used
 	Path        string    `json:"path,omitempty"`       // checkpoint, resume: the file

@@ -78,6 +78,10 @@ def load_model(path, name, classes):
     """The model with the checkpoint's weights; a missing or unknown key is an error."""
     state = load_file(path)
     model = models.build(name, classes)
+    first = getattr(model, "conv1", None)
+    if first is not None and state["conv1.weight"].shape[1] != first.in_channels:  # grey images
+        model.conv1 = torch.nn.Conv2d(state["conv1.weight"].shape[1], first.out_channels, first.kernel_size,
+                                      first.stride, first.padding, bias=first.bias is not None)
     model.load_state_dict({k: v for k, v in state.items() if not k.startswith(IGNORED_PREFIX)}, strict=True)
     return model.eval()
 

@@ -69,6 +69,7 @@ type Method struct {
 	leaf  int
 	state state
 	last  *float64 // eigenvalue of the last probe, for the record
+	used  float64  // attack fraction of the epoch that just ended, for the record
 }
 
 // state is what a resume needs.
@@ -114,6 +115,9 @@ func (m *Method) Prepare(t methods.Training) error {
 		return fmt.Errorf("methods.%s.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
 			m.name, m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
 	}
+	if m.opt.ProbeSamples > t.Samples() {
+		return fmt.Errorf("methods.%s.probe_samples is %d: the training set has %d samples", m.name, m.opt.ProbeSamples, t.Samples())
+	}
 	if t.Batch() >= m.opt.MaxBatch {
 		m.state.Full = true
 	}
@@ -130,7 +134,7 @@ func (m *Method) Attack() methods.Attack {
 
 // EpochEnd measures the eigenvalue and grows the batch when one of the two triggers fires.
 func (m *Method) EpochEnd(t methods.Training) error {
-	m.last = nil
+	m.last, m.used = nil, m.state.Attack
 	if !m.state.Full {
 		if err := m.probe(t); err != nil {
 			return err
@@ -156,11 +160,12 @@ func (m *Method) probe(t methods.Training) error {
 	m.last = &e.Value
 	m.state.Duration++
 	switch {
+	case e.Value <= 0:
+		// The eigenvector of largest magnitude is a direction of negative curvature. That does not
+		// say that the loss got flatter: it neither grows the batch nor becomes the reference.
 	case m.state.Reference == nil:
 		m.state.Reference = &e.Value
-	case e.Value > 0 && e.Value <= *m.state.Reference/m.opt.EigDecrease:
-		// A negative quotient says that the eigenvector of largest magnitude is a direction of
-		// negative curvature, not that the loss got flatter: it never makes the batch grow.
+	case e.Value <= *m.state.Reference/m.opt.EigDecrease:
 		m.state.Reference = &e.Value
 		return m.grow(t, "eig")
 	}
@@ -170,7 +175,10 @@ func (m *Method) probe(t methods.Training) error {
 // grow multiplies batch and learning rate, up to the maximum.
 func (m *Method) grow(t methods.Training, trigger string) error {
 	before := t.Batch()
-	after := before * m.opt.Growth
+	after := m.opt.MaxBatch
+	if before <= m.opt.MaxBatch/m.opt.Growth {
+		after = before * m.opt.Growth
+	}
 	m.state.Attack /= m.opt.AttackDecay
 	if after >= m.opt.MaxBatch {
 		after = m.opt.MaxBatch
@@ -184,8 +192,7 @@ func (m *Method) grow(t methods.Training, trigger string) error {
 	if err := t.SetBatch(after, carry, trigger); err != nil {
 		return err
 	}
-	t.ScaleLR(float64(after) / float64(before))
-	return nil
+	return t.ScaleLR(float64(after)/float64(before), trigger)
 }
 
 // State returns the state to keep in checkpoints.
@@ -193,7 +200,7 @@ func (m *Method) State() any { return &m.state }
 
 // Report adds the eigenvalue and the attack fraction to the epoch's record.
 func (m *Method) Report() map[string]float64 {
-	out := map[string]float64{"attack_fraction": m.state.Attack}
+	out := map[string]float64{"attack_fraction": m.used}
 	if m.last != nil {
 		out["eigenvalue"] = *m.last
 	}

@@ -25,12 +25,16 @@ func newFake(epochs int, eigenvalues ...float64) *fakeTraining {
 	return &fakeTraining{epochs: epochs, leaf: 128, base: 128, batch: 128, lr: 1, eigenvalues: eigenvalues}
 }
 
-func (f *fakeTraining) Epoch() int             { return f.epoch }
-func (f *fakeTraining) Epochs() int            { return f.epochs }
-func (f *fakeTraining) Leaf() int              { return f.leaf }
-func (f *fakeTraining) Batch() int             { return f.batch }
-func (f *fakeTraining) BaseBatch() int         { return f.base }
-func (f *fakeTraining) ScaleLR(factor float64) { f.lr *= factor }
+func (f *fakeTraining) Epoch() int     { return f.epoch }
+func (f *fakeTraining) Epochs() int    { return f.epochs }
+func (f *fakeTraining) Leaf() int      { return f.leaf }
+func (f *fakeTraining) Batch() int     { return f.batch }
+func (f *fakeTraining) BaseBatch() int { return f.base }
+func (f *fakeTraining) Samples() int   { return 50000 }
+func (f *fakeTraining) ScaleLR(factor float64, _ string) error {
+	f.lr *= factor
+	return nil
+}
 func (f *fakeTraining) SetBatch(size int, c methods.Carry, trigger string) error {
 	f.batch, f.carry = size, c
 	f.triggers = append(f.triggers, fmt.Sprintf("%d:%s:%d", f.epoch, trigger, size))
@@ -112,6 +116,14 @@ func TestNegativeEigenvalueDoesNotGrow(t *testing.T) {
 	}
 	if *m.state.Reference != 10 {
 		t.Errorf("reference %g; want 10", *m.state.Reference)
+	}
+}
+
+func TestNegativeFirstEigenvalueIsNoReference(t *testing.T) {
+	f := newFake(4, -3, 100, 60, 40)
+	f.play(t, newMethod(t, func(*Options) {}))
+	if want := []string{"4:eig:256"}; !reflect.DeepEqual(f.triggers, want) {
+		t.Errorf("growth %v; want %v", f.triggers, want)
 	}
 }
 

@@ -42,6 +42,9 @@ func (m *Method) Prepare(methods.Training) error { return nil }
 
 // Schedule scales the recipe's schedule by batch.size/base_batch and warms up from factor 1.
 func (m *Method) Schedule(t methods.Training, s schedule.Schedule) (schedule.Schedule, error) {
+	if _, warming := s.(schedule.Warmup); warming {
+		return nil, fmt.Errorf("method fb warms up by itself: set schedule.warmup_epochs to 0")
+	}
 	k := float64(t.BaseBatch()) / float64(m.opt.BaseBatch)
 	return schedule.Warmup{Epochs: m.opt.WarmupEpochs, From: 1 / k, Then: scaled{s, k}}, nil
 }

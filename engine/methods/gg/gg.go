@@ -91,7 +91,7 @@ func (m *Method) grow(t methods.Training) error {
 		}
 	}
 	if rest := float64(after) / float64(before) / factor; math.Abs(rest-1) > 1e-12 {
-		t.ScaleLR(rest)
+		return t.ScaleLR(rest, "gg")
 	}
 	return nil
 }

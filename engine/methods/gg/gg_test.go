@@ -15,11 +15,14 @@ type fakeTraining struct {
 	lr           float64
 }
 
-func (f *fakeTraining) Epoch() int             { return f.epoch }
-func (f *fakeTraining) Leaf() int              { return 128 }
-func (f *fakeTraining) Batch() int             { return f.batch }
-func (f *fakeTraining) BaseBatch() int         { return 128 }
-func (f *fakeTraining) ScaleLR(factor float64) { f.lr *= factor }
+func (f *fakeTraining) Epoch() int     { return f.epoch }
+func (f *fakeTraining) Leaf() int      { return 128 }
+func (f *fakeTraining) Batch() int     { return f.batch }
+func (f *fakeTraining) BaseBatch() int { return 128 }
+func (f *fakeTraining) ScaleLR(factor float64, _ string) error {
+	f.lr *= factor
+	return nil
+}
 func (f *fakeTraining) SetBatch(size int, _ methods.Carry, _ string) error {
 	f.batch = size
 	return nil
