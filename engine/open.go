@@ -12,6 +12,7 @@ import (
 	"broadside/engine/optim"
 	"broadside/engine/recipe"
 	"broadside/engine/schedule"
+	"broadside/engine/suggest"
 	"broadside/kernels"
 	"broadside/models"
 )
@@ -75,7 +76,7 @@ func openNetwork(name string, set *data.Set) (*graph.Network, error) {
 	if err == nil {
 		return net, nil
 	}
-	switch hint := recipe.Suggest(name, models.Names()); hint {
+	switch hint := suggest.Nearest(name, models.Names()); hint {
 	case "", name:
 		return nil, fmt.Errorf("model.name %s for %v images of %s: %w", name, input, set.Name, err)
 	default:
@@ -156,7 +157,7 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 	for i, entry := range r.Methods {
 		info, ok := methods.Lookup(entry.Name)
 		if !ok {
-			return nil, fmt.Errorf("%s: %w", entry.Pos(), recipe.Unknown("method", entry.Name, methods.Names()))
+			return nil, fmt.Errorf("%s: %w", entry.Pos(), suggest.Unknown("method", entry.Name, methods.Names()))
 		}
 		options := info.Options()
 		if err := recipe.Decode(entry, options); err != nil {
@@ -195,7 +196,7 @@ func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 // openRule makes the recipe's step rule.
 func openRule(o recipe.Optimizer) (optim.Rule, error) {
 	if o.Name != "sgd" {
-		return nil, recipe.Unknown("optimizer", o.Name, []string{"sgd"})
+		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
 	}
 	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
 	for _, name := range o.DecayExclude {

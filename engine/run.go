@@ -129,7 +129,7 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		if err := os.MkdirAll(d.path, 0o755); err != nil {
 			return fmt.Errorf("run directory: %w", err)
 		}
-		if err := telemetry.WriteFileAtomic(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
+		if err := telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"broadside/engine/suggest"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"broadside/engine/recipe"
 )
 
 // Exit statuses.
@@ -100,7 +99,7 @@ func group(cmd *cobra.Command) *cobra.Command {
 				names = append(names, c.Name())
 			}
 		}
-		return usageError{recipe.Unknown("command", a[0], names), cmd.CommandPath()}
+		return usageError{suggest.Unknown("command", a[0], names), cmd.CommandPath()}
 	}
 	return cmd
 }
@@ -129,7 +128,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if near := recipe.Suggest(unknown.GetSpecifiedName(), names); near != "" {
+		if near := suggest.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 			err = fmt.Errorf("%w; did you mean --%s?", err, near)
 		}
 	case errors.As(err, &invalid):

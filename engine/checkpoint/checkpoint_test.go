@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"broadside/engine/internal/durable"
 	"bytes"
 	"encoding/binary"
 	"fmt"
@@ -357,7 +358,7 @@ func TestFailedWriteLeavesTheOldFile(t *testing.T) {
 	path := filepath.Join(dir, "a.safetensors")
 	old := mustWrite(t, path, sample())
 	failure := fmt.Errorf("disk on fire")
-	err := replaceFile(path, func(w io.Writer) error {
+	err := durable.Replace(path, func(w io.Writer) error {
 		w.Write(make([]byte, 3<<20))
 		return failure
 	})

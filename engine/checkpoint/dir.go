@@ -11,9 +11,6 @@ import (
 	"strconv"
 )
 
-// temporaryMark comes between a file's final name and the writer's process id while it is written.
-const temporaryMark = ".tmp-"
-
 // stepName matches the names that Path gives, and those of their temporary files.
 var stepName = regexp.MustCompile(`^step-([0-9]{9,18})\.safetensors(\.tmp-[0-9]+)?$`)
 

@@ -1,7 +1,7 @@
 package checkpoint
 
 import (
-	"bufio"
+	"broadside/engine/internal/durable"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -9,8 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"unicode/utf8"
 )
@@ -30,53 +28,11 @@ func Write(path string, ck *Checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	err = replaceFile(path, func(w io.Writer) error { return encode(w, ck, header, entries) })
+	err = durable.Replace(path, func(w io.Writer) error { return encode(w, ck, header, entries) })
 	if err != nil {
 		return fmt.Errorf("write checkpoint %s: %w", path, err)
 	}
 	return nil
-}
-
-// replaceFile puts what write writes in the place of path, all or nothing.
-func replaceFile(path string, write func(io.Writer) error) (err error) {
-	temporary := fmt.Sprintf("%s%s%d", path, temporaryMark, os.Getpid())
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close() // a second time after a failed rename; harmless
-			os.Remove(temporary)
-		}
-	}()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := write(w); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a rename in the folder survive a power cut.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func encode(w io.Writer, ck *Checkpoint, header []byte, entries []entry) error {

@@ -2,8 +2,8 @@ package data
 
 import (
 	"fmt"
-	"strings"
 
+	"broadside/engine/suggest"
 	"broadside/testdata"
 )
 
@@ -118,8 +118,7 @@ func lookup(name string) (*dataset, error) {
 			return &registeredSets[i], nil
 		}
 	}
-	return nil, fmt.Errorf("no data set is called %q; did you mean %s? There are %s",
-		name, nearest(name, Names()), strings.Join(Names(), ", "))
+	return nil, suggest.Unknown("data set", name, Names())
 }
 
 func loadCIFAR10(f folder, base Set, _ Spec) (*Pair, error) {
@@ -150,36 +149,4 @@ func loadIDXPair(f folder, base Set, _ Spec) (*Pair, error) {
 	}
 	b, err := loadIDX(f, base, "t10k-images", "t10k-labels")
 	return &Pair{Train: a, Test: b}, err
-}
-
-// nearest returns the candidate with the smallest edit distance to the name.
-func nearest(name string, candidates []string) string {
-	best, bestDistance := "", -1
-	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(name), c); bestDistance < 0 || d < bestDistance {
-			best, bestDistance = c, d
-		}
-	}
-	return best
-}
-
-// editDistance is the Levenshtein distance in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

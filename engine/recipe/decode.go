@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"broadside/engine/suggest"
 	"errors"
 	"fmt"
 	"math"
@@ -80,7 +81,7 @@ func (d *decoder) decodeStruct(path string, n *node, v reflect.Value) {
 // another section.
 func (d *decoder) unknown(path string, e entry, names []string) {
 	hint := ""
-	if near := Suggest(e.key, names); near != "" {
+	if near := suggest.Nearest(e.key, names); near != "" {
 		hint = join(path, near)
 	} else {
 		hint = sameKeyElsewhere(e.key, d.known)

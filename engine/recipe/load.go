@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"broadside/engine/suggest"
 	"embed"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func BuiltinNames() []string {
 func Builtin(name string) ([]byte, error) {
 	src, err := builtin.ReadFile("recipes/" + strings.TrimSuffix(name, ".yaml") + ".yaml")
 	if err != nil {
-		return nil, Unknown("built-in recipe", name, BuiltinNames())
+		return nil, suggest.Unknown("built-in recipe", name, BuiltinNames())
 	}
 	return src, nil
 }
@@ -66,7 +67,7 @@ func notFound(path string, isDir bool) error {
 		why = "this is a folder"
 	}
 	hint := ""
-	if near := Suggest(path, names); near != "" {
+	if near := suggest.Nearest(path, names); near != "" {
 		hint = "did you mean " + near + "? "
 	}
 	return fmt.Errorf("recipe %s: %s and no built-in recipe of that name; %sbuilt in are %s", clip(path), why, hint, strings.Join(names, ", "))

@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"broadside/engine/suggest"
 	"errors"
 	"fmt"
 	"math"
@@ -134,7 +135,7 @@ func (c *checker) oneOf(key, value string, words ...string) {
 		return
 	}
 	message := fmt.Sprintf("%s %s is not known: use %s", key, clip(value), strings.Join(words, ", "))
-	if near := Suggest(value, words); near != "" {
+	if near := suggest.Nearest(value, words); near != "" {
 		message += "; did you mean " + near + "?"
 	}
 	c.want(false, "%s", message)

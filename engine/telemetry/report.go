@@ -74,7 +74,7 @@ func Report(runDir string) error {
 	if err := reportTemplate.Execute(&out, p); err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
-	return WriteFileAtomic(filepath.Join(runDir, ReportFile), out.Bytes())
+	return WriteFile(filepath.Join(runDir, ReportFile), out.Bytes())
 }
 
 // nameOf names a run by its folder.

@@ -3,8 +3,10 @@
 package telemetry
 
 import (
+	"broadside/engine/internal/durable"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -204,7 +206,7 @@ func WriteSummary(runDir string, s Summary) error {
 	if err != nil {
 		return fmt.Errorf("writing the summary of %s: %w", runDir, err)
 	}
-	return WriteFileAtomic(filepath.Join(runDir, SummaryFile), append(text, '\n'))
+	return WriteFile(filepath.Join(runDir, SummaryFile), append(text, '\n'))
 }
 
 // ReadSummary reads summary.json of a run directory. The error wraps os.ErrNotExist for a run that
@@ -221,44 +223,14 @@ func ReadSummary(runDir string) (Summary, error) {
 	return s, nil
 }
 
-// WriteFileAtomic writes a file under a temporary name, syncs and renames it, so that a reader sees
-// the old content or the new, also after a crash.
-func WriteFileAtomic(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+// WriteFile writes a file so that a reader sees the old content or the new, also after a crash.
+func WriteFile(path string, content []byte) error {
+	err := durable.Replace(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("writing %s: %w", path, err)
-		}
-	}()
-	if _, err = f.Write(content); err != nil {
-		return err
-	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a rename in the folder survive a power failure.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return nil
 }

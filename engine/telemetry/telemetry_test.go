@@ -233,24 +233,24 @@ func TestSummaryKeysAreTheContract(t *testing.T) {
 	}
 }
 
-func TestWriteFileAtomic(t *testing.T) {
+func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
 	for _, content := range []string{"one", "two, longer", ""} {
-		if err := WriteFileAtomic(path, []byte(content)); err != nil {
+		if err := WriteFile(path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != content {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	if err := WriteFileAtomic(filepath.Join(dir, "none", "f"), nil); err == nil {
+	if err := WriteFile(filepath.Join(dir, "none", "f"), nil); err == nil {
 		t.Error("a file was written into a folder that is not there")
 	}
 	if err := os.Mkdir(filepath.Join(dir, "d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFileAtomic(filepath.Join(dir, "d"), nil); err == nil {
+	if err := WriteFile(filepath.Join(dir, "d"), nil); err == nil {
 		t.Error("a folder was replaced by a file")
 	}
 	entries, err := os.ReadDir(dir)

@@ -28,9 +28,9 @@ import models
 CASES = {
     "c1": {"batch": 4, "size": 32, "images": "images286", "lr": 0.002},
     "f1": {"batch": 8, "size": 28, "images": "images27", "lr": 0.005},
-    "resnet8": {"batch": 4, "size": 16, "images": "images260", "lr": 0.01},
-    "resnet20": {"batch": 4, "size": 16, "images": "images262", "lr": 0.005},
-    "wrn16-2": {"batch": 4, "size": 16, "images": "images219", "lr": 0.02},
+    "resnet8": {"batch": 4, "size": 16, "images": "images118", "lr": 0.01},
+    "resnet20": {"batch": 4, "size": 16, "images": "images139", "lr": 0.001},
+    "wrn16-2": {"batch": 4, "size": 16, "images": "images78", "lr": 0.002},
 }
 SAMPLES = 16
 PROJECTIONS = 4
