@@ -276,7 +276,9 @@ func TestCheck(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	_, err := Open(Spec{Name: "cifar-10"})
-	wantError(t, err, `"cifar-10"`, "did you mean cifar10?", "cifar10, cifar100, mnist, fashion-mnist, fashion-mnist-small")
+	wantError(t, err, `"cifar-10"`, "did you mean cifar10?")
+	_, err = Open(Spec{Name: "voc2012segmentation"})
+	wantError(t, err, "cifar10, cifar100, mnist, fashion-mnist, fashion-mnist-small")
 	_, err = Open(Spec{Name: "FashionMNIST"})
 	wantError(t, err, "did you mean fashion-mnist?")
 	_, err = Open(Spec{Name: "cifar10"})
