@@ -117,7 +117,7 @@ func (h *hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory
 func (h *hessian) Product(v, hv kernels.Memory) error {
 	h.direction = v
 	if err := h.fleet.do(h); err != nil {
-		return fmt.Errorf("Hessian-vector product: %w", err)
+		return fmt.Errorf("computing a Hessian-vector product: %w", err)
 	}
 	h.products++
 	if err := h.fleet.sumLanes(h.lanes, h.leaves()); err != nil {
