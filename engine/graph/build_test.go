@@ -53,7 +53,7 @@ func TestFusion(t *testing.T) {
 	if o, ok := nodes[3].op.(norm); !ok || !o.relu || len(nodes[3].in) != 2 {
 		t.Errorf("node 3 is %+v; want a normalisation with residual and ReLU", nodes[3])
 	}
-	if o, ok := nodes[4].op.(conv); !ok || !o.relu {
+	if o, ok := nodes[4].op.(product); !ok || !o.relu {
 		t.Errorf("node 4 is %+v; want a convolution with ReLU", nodes[4])
 	}
 }

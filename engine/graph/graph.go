@@ -115,7 +115,7 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 	if o.Groups < 1 || d.C%o.Groups != 0 || k%o.Groups != 0 {
 		return n.fail(name, "%d groups must divide the %d input and %d output channels", o.Groups, d.C, k)
 	}
-	c := conv{w: w, groups: o.Groups, bias: -1}
+	c := product{w: w, groups: o.Groups, bias: -1}
 	c.weight = n.param(Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init})
 	if o.Bias {
 		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1,
@@ -131,7 +131,7 @@ func (n *Network) Linear(name string, x Value, k int) Value {
 	if k < 1 {
 		return n.fail(name, "%d outputs: must be at least 1", k)
 	}
-	l := linear{}
+	l := product{w: Square(1, 1, 0), groups: 1, linear: true}
 	l.weight = n.param(Param{Name: name + ".weight", Role: Weight, Linear: true, K: k, R: d.H, S: d.W, C: d.C, Init: UniformFanIn})
 	l.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: d.Elems()})
 	return n.add(l, Dims{1, 1, k}, x)

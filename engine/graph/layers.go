@@ -2,62 +2,31 @@ package graph
 
 import "broadside/kernels"
 
-// conv is a convolution, optionally followed by ReLU. ReLU's mask is applied to the gradient in
-// place: the masked gradient is what every later use wants.
-type conv struct {
+// product emits the calls of a bilinear layer y = W * x + b, optionally followed by ReLU: a convolution,
+// or a linear layer, which is a 1x1 convolution of the flattened sample. ReLU's mask is applied to the
+// gradient in place: the masked gradient is what every later use wants.
+type product struct {
 	w            Window
 	groups       int
+	linear       bool
 	weight, bias int // indices of parameters; bias may be -1
 	relu         bool
 }
 
-func (o conv) withReLU() op   { o.relu = true; return o }
-func (o linear) withReLU() op { o.relu = true; return o }
-func (o norm) withReLU() op   { o.relu = true; return o }
+func (o product) withReLU() op { o.relu = true; return o }
 
-func (o conv) shape(c *compiler, n node) kernels.Conv2D {
+func (o product) shape(c *compiler, n node) kernels.Conv2D {
 	in, out := c.net.dims[n.in[0]], c.net.dims[n.out]
+	if o.linear {
+		in = Dims{1, 1, in.Elems()}
+	}
 	return kernels.Conv2D{N: i32(c.opt.N), H: i32(in.H), W: i32(in.W), C: i32(in.C), K: i32(out.C),
 		R: i32(o.w.R), S: i32(o.w.S), StrideH: i32(o.w.StrideH), StrideW: i32(o.w.StrideW),
 		PadH: i32(o.w.PadH), PadW: i32(o.w.PadW), Groups: i32(o.groups), OH: i32(out.H), OW: i32(out.W)}
 }
 
-func (o conv) forward(c *compiler, n node)         { o.kernel(c, n).forward(c, n) }
-func (o conv) backward(c *compiler, n node)        { o.kernel(c, n).backward(c, n) }
-func (o conv) tangentForward(c *compiler, n node)  { o.kernel(c, n).tangentForward(c, n) }
-func (o conv) tangentBackward(c *compiler, n node) { o.kernel(c, n).tangentBackward(c, n) }
-
-func (o conv) kernel(c *compiler, n node) product {
-	return product{o.shape(c, n), o.weight, o.bias, o.relu}
-}
-
-// linear is a fully connected layer, optionally followed by ReLU.
-type linear struct {
-	weight, bias int
-	relu         bool
-}
-
-func (o linear) forward(c *compiler, n node)         { o.kernel(c, n).forward(c, n) }
-func (o linear) backward(c *compiler, n node)        { o.kernel(c, n).backward(c, n) }
-func (o linear) tangentForward(c *compiler, n node)  { o.kernel(c, n).tangentForward(c, n) }
-func (o linear) tangentBackward(c *compiler, n node) { o.kernel(c, n).tangentBackward(c, n) }
-
-func (o linear) kernel(c *compiler, n node) product {
-	in, out := c.net.dims[n.in[0]], c.net.dims[n.out]
-	return product{kernels.Conv2D{N: i32(c.opt.N), H: 1, W: 1, C: i32(in.Elems()), K: i32(out.C), R: 1, S: 1,
-		StrideH: 1, StrideW: 1, Groups: 1, OH: 1, OW: 1}, o.weight, o.bias, o.relu}
-}
-
-// product emits the calls of a bilinear layer y = W * x + b, which is all that convolutions and
-// linear layers are.
-type product struct {
-	shape        kernels.Conv2D
-	weight, bias int
-	relu         bool
-}
-
 func (o product) forward(c *compiler, n node) {
-	s := o.shape
+	s := o.shape(c, n)
 	s.ReLU = flag(o.relu)
 	c.value[n.out] = c.activation(n.out)
 	c.call(kernels.Conv2DForward, s, c.value[n.in[0]], c.param(o.weight, ParamBase), c.param(o.bias, ParamBase), c.value[n.out])
@@ -67,10 +36,10 @@ func (o product) backward(c *compiler, n node) {
 	dy := c.grad[n.out]
 	o.mask(c, n, dy)
 	if c.opt.ParamGrads {
-		c.call(kernels.Conv2DBackwardWeight, o.shape, c.value[n.in[0]], dy, c.paramGrad(o.weight), c.paramGrad(o.bias))
+		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], dy, c.paramGrad(o.weight), c.paramGrad(o.bias))
 	}
 	if dx, acc, ok := c.gradOf(n.in[0]); ok {
-		s := o.shape
+		s := o.shape(c, n)
 		s.Accumulate = acc
 		c.call(kernels.Conv2DBackwardInput, s, dy, c.param(o.weight, ParamBase), dx)
 	}
@@ -80,9 +49,9 @@ func (o product) backward(c *compiler, n node) {
 func (o product) tangentForward(c *compiler, n node) {
 	ty := c.activation(n.out)
 	c.tangent[n.out] = ty
-	c.call(kernels.Conv2DForward, o.shape, c.value[n.in[0]], c.param(o.weight, TangentBase), c.param(o.bias, TangentBase), ty)
+	c.call(kernels.Conv2DForward, o.shape(c, n), c.value[n.in[0]], c.param(o.weight, TangentBase), c.param(o.bias, TangentBase), ty)
 	if tx := c.tangent[n.in[0]]; !tx.IsNone() {
-		s := o.shape
+		s := o.shape(c, n)
 		s.Accumulate = 1
 		c.call(kernels.Conv2DForward, s, tx, c.param(o.weight, ParamBase), kernels.None, ty)
 	}
@@ -93,12 +62,12 @@ func (o product) tangentForward(c *compiler, n node) {
 func (o product) tangentBackward(c *compiler, n node) {
 	dy, tdy := c.grad[n.out], c.gradDot[n.out]
 	o.mask(c, n, tdy)
-	c.call(kernels.Conv2DBackwardWeight, o.shape, c.value[n.in[0]], tdy, c.param(o.weight, ProductBase), c.param(o.bias, ProductBase))
+	c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], tdy, c.param(o.weight, ProductBase), c.param(o.bias, ProductBase))
 	if tx := c.tangent[n.in[0]]; !tx.IsNone() {
-		c.call(kernels.Conv2DBackwardWeight, o.shape, tx, dy, c.param(o.weight, ProductBase), kernels.None)
+		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), tx, dy, c.param(o.weight, ProductBase), kernels.None)
 	}
 	if tdx, acc, ok := c.gradOf(n.in[0]); ok {
-		s := o.shape
+		s := o.shape(c, n)
 		s.Accumulate = acc
 		c.call(kernels.Conv2DBackwardInput, s, tdy, c.param(o.weight, ParamBase), tdx)
 		s.Accumulate = 1
@@ -119,6 +88,8 @@ type norm struct {
 	gamma, beta int
 	relu        bool
 }
+
+func (o norm) withReLU() op { o.relu = true; return o }
 
 func (o norm) shape(c *compiler, n node) kernels.BatchNorm {
 	d := c.net.dims[n.out]
