@@ -59,8 +59,8 @@ func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary
 	}
 	defer run.log.Close()
 	if err := t.train(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, ctx.Err())
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // and not a failure on the way out
+			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
 		return nil, err
 	}
@@ -136,11 +136,12 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	if d.log, err = telemetry.OpenEventLog(d.path); err != nil {
 		return err
 	}
-	if err := d.log.TruncateAfter(t.at.Updates); err != nil {
-		return err
-	}
 	event.Epoch, event.Updates, event.WallSeconds = t.at.Epoch, t.at.Updates, t.at.WallSeconds
-	if err := d.Event(event); err != nil {
+	if err = d.log.TruncateAfter(t.at.Updates); err == nil {
+		err = d.Event(event)
+	}
+	if err != nil {
+		d.log.Close()
 		return err
 	}
 	d.log.Wall = t.wall

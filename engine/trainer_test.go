@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -250,6 +253,33 @@ func TestDroppedStateIsNoticed(t *testing.T) {
 		if _, got := trainSmall(t, "absa", 1, 0, half); difference(want, got) == "" {
 			t.Error("a resume without part of the state went unnoticed")
 		}
+	}
+}
+
+// A failure while stopping is a failure, not an orderly stop.
+func TestFailureWhileStoppingIsReported(t *testing.T) {
+	r, err := recipe.Load("quickstart", []string{"data.train_limit=640", "data.test_limit=100", "train.epochs=1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	block := &blocker{dir: dir}
+	if _, err := Train(ctx, r, Options{RunDir: dir, Progress: block}); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("error %v; want the checkpoint's failure", err)
+	}
+}
+
+// blocker puts a file in the way of the checkpoints once training has begun.
+type blocker struct {
+	telemetry.Discard
+	dir string
+}
+
+func (b *blocker) Step(telemetry.Step) {
+	if err := os.WriteFile(filepath.Join(b.dir, checkpointDir), nil, 0o644); err != nil {
+		panic(err)
 	}
 }
 
