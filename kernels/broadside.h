@@ -52,7 +52,8 @@ typedef struct bs_conv2d {
 } bs_conv2d;
 
 /* Ghost batch normalisation. A ghost is `ghost` consecutive samples (the last may be smaller);
- * ghosts = ceil(n / ghost). A ghost uses parameter set set[g] (set 0 where `set` is NULL). */
+ * ghosts = ceil(n / ghost). A ghost uses parameter set set[g] (set 0 where `set` is NULL; a negative one
+ * is BS_BAD_ARGUMENT). Unless frozen, a ghost with one value per channel has no variance: BS_BAD_SHAPE. */
 typedef struct bs_batchnorm {
   int32_t n, hw, c; /* activations [n][hw][c] */
   int32_t ghost;
@@ -64,7 +65,8 @@ typedef struct bs_batchnorm {
 } bs_batchnorm;
 
 /* Pooling windows; positions in the padding are skipped by max and count as zeros for average
- * (PyTorch's count_include_pad). */
+ * (PyTorch's count_include_pad). The padding is smaller than the window, and the last window begins
+ * inside the image. */
 typedef struct bs_pool {
   int32_t n, h, w, c, r, s, stride_h, stride_w, pad_h, pad_w, oh, ow;
   int32_t accumulate; /* backward: add to dx */
@@ -148,7 +150,7 @@ typedef union bs_shape {
 /* ---- kernels ------------------------------------------------------------------------------
  * X(NAME, name, shape, number of arguments without the workspace)
  *
- * key: uint32[4] = {seed low, seed high, epoch, copy}; every random draw of sample i comes from
+ * key: uint32[4] = {seed low, seed high, epoch, copy < 256}; every random draw of sample i comes from
  * philox4x32-10 with key (seed low, seed high) and counter
  *   (block, sample, epoch, purpose << 24 | layer << 8 | copy).
  *   purpose 1 augment (layer 0): block 0 word 0 = crop row, word 1 = crop column, word 2 bit 31 = flip;
