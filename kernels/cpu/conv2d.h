@@ -1,11 +1,15 @@
 // conv2d.h: the convolution kernels of the table: forward, and the gradients to input and weights.
 //
-// Implicit GEMM: no im2col buffer, only a zero-padded copy of a cache-sized tile of the input. All
+// 3x3 convolutions of stride 1 go through Winograd's transforms where that pays. All others are an
+// implicit GEMM: no im2col buffer, only a zero-padded copy of a cache-sized tile of the input. All
 // kernels run on one thread, take their scratch from the workspace argument and add in a fixed order.
 
 #include "conv2d_plan.h"
+#include "conv2d_bf16.h"
 #include "conv2d_correlate.h"
 #include "conv2d_weight.h"
+#include "conv2d_winograd.h"
+#include "conv2d_winograd_weight.h"
 
 // Aims for tiles of the correlations: window cells, and at least so many positions that reading the
 // packed weights costs little.
@@ -79,6 +83,7 @@ static sliding_window backward_window(const conv_shape &s) {
   v.extent_h = phase_taps(s.r, s.stride_h, 0), v.extent_w = phase_taps(s.s, s.stride_w, 0);
   v.top = first_h - (v.extent_h - 1), v.left = first_w - (v.extent_w - 1);
   set_direct(&v);
+  if (s.bf16) v.direct = false; // the copy is rounded
   return v;
 }
 
@@ -123,8 +128,8 @@ static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index
   for (index_t g = 0; g < s.groups; g++) {
     for (index_t c = 0; c < inputs; c += max_vectors * VW) {
       index_t lanes = min_index(inputs - c, max_vectors * VW), width = round_up(lanes, VW);
-      for (index_t i = ph.taps_h - 1; i >= 0; i--) {
-        for (index_t j = ph.taps_w - 1; j >= 0; j--) {
+      for (index_t i = ph.taps_h; i-- > 0;) {
+        for (index_t j = ph.taps_w; j-- > 0;) {
           index_t tap = (a + s.stride_h * i) * s.s + b + s.stride_w * j;
           pack_filter(w + g * outputs * filter + tap * inputs + c, outputs, filter, lanes, 1, width, packed);
           packed += outputs * width;
@@ -169,14 +174,23 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *)
   const float *x = (const float *)arg[0], *w = (const float *)arg[1], *bias = (const float *)arg[2];
   float *y = (float *)arg[3], *packed = align_cells(arg[4]);
   if (!x || !w || !y || !arg[4]) return BS_BAD_ARGUMENT;
+  block_output out = {0, shape->conv2d.accumulate != 0, shape->conv2d.relu != 0, bias};
+  if (winograd_pays(s)) {
+    winograd p = winograd_forward(s);
+    pack_winograd(p, w, {9 * s.c, 1, s.c}, packed);
+    winograd_correlate(p, x, out, y, packed);
+    return BS_OK;
+  }
   correlation c = forward_correlation(s);
   phase ph = forward_phase(s);
-  block_output out = {0, shape->conv2d.accumulate != 0, shape->conv2d.relu != 0, bias};
   pack_forward(s, w, packed);
+  correlation narrow = c; // what is multiplied
+  if (s.bf16) narrow_weights(c, s.r * s.s, packed), use_pairs(&narrow);
   for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
     for (index_t row0 = 0; row0 < s.oh; row0 += c.tiles.rows) {
       window_tile tile = open_tile(c.window, c.tiles, n0, row0, x, packed + c.weight_cells);
-      correlate_phase(c, ph, tile, packed, y, out);
+      if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
+      correlate_phase(narrow, ph, tile, packed, y, out);
     }
   }
   return BS_OK;
@@ -188,21 +202,31 @@ static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, 
   const float *dy = (const float *)arg[0], *w = (const float *)arg[1];
   float *dx = (float *)arg[2], *packed = align_cells(arg[3]);
   if (!dy || !w || !dx || !arg[3]) return BS_BAD_ARGUMENT;
-  correlation c = backward_correlation(s);
   block_output out = {0, shape->conv2d.accumulate != 0, false, NULL};
+  if (winograd_pays(s)) { // with the filters turned round
+    winograd p = winograd_backward(s);
+    pack_winograd(p, w + 8 * s.c, {1, 9 * s.c, -s.c}, packed);
+    winograd_correlate(p, dy, out, dx, packed);
+    return BS_OK;
+  }
+  correlation c = backward_correlation(s);
+  correlation narrow = c; // what is multiplied
+  if (s.bf16) use_pairs(&narrow);
   index_t weights = 0;
   for (index_t a = 0; a < s.stride_h; a++) {
     for (index_t b = 0; b < s.stride_w; b++) {
       phase ph = backward_phase(s, a, b);
       ph.weights = weights;
       pack_backward(s, ph, a, b, w, packed + weights);
-      weights = next_weights(c, ph);
+      if (s.bf16) narrow_weights(c, ph.taps_h * ph.taps_w, packed + weights);
+      weights = next_weights(narrow, ph);
     }
   }
   for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
     for (index_t row0 = 0; row0 < c.window.rows; row0 += c.tiles.rows) {
       window_tile tile = open_tile(c.window, c.tiles, n0, row0, dy, packed + c.weight_cells);
-      backward_tile(c, s, tile, packed, dx, out);
+      if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
+      backward_tile(narrow, s, tile, packed, dx, out);
     }
   }
   return BS_OK;
@@ -212,8 +236,10 @@ static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg,
   conv_shape s;
   if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
   if (!arg[0] || !arg[1] || !arg[2] || !arg[4]) return BS_BAD_ARGUMENT;
-  weight_gradient(make_weight_plan(s), (const float *)arg[0], (const float *)arg[1], (float *)arg[2],
-                  (float *)arg[3], align_cells(arg[4]));
+  const float *x = (const float *)arg[0], *dy = (const float *)arg[1];
+  float *dw = (float *)arg[2], *dbias = (float *)arg[3], *work = align_cells(arg[4]);
+  if (winograd_pays(s)) winograd_weight_gradient(winograd_weight(s), x, dy, dw, dbias, work);
+  else weight_gradient(make_weight_plan(s), x, dy, dw, dbias, work);
   return BS_OK;
 }
 
@@ -221,6 +247,11 @@ static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg,
 static int64_t conv2d_workspace(int32_t kernel, const bs_shape *shape) {
   conv_shape s;
   if (!conv_shape_from(shape->conv2d, &s)) return -1;
+  if (winograd_pays(s)) {
+    if (kernel == BS_CONV2D_FORWARD) return winograd_cells(winograd_forward(s));
+    if (kernel == BS_CONV2D_BACKWARD_INPUT) return winograd_cells(winograd_backward(s));
+    return winograd_weight_cells(winograd_weight(s));
+  }
   if (kernel == BS_CONV2D_FORWARD) return correlation_cells(forward_correlation(s));
   if (kernel == BS_CONV2D_BACKWARD_INPUT) return correlation_cells(backward_correlation(s));
   return make_weight_plan(s).cells;
