@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define BS_ABI 1
+#define BS_ABI 2
 #define BS_MAX_ARGS 20
 #define BS_MAX_BASES 16
 
@@ -40,7 +40,10 @@ typedef enum bs_status {
 
 /* ---- shapes ------------------------------------------------------------------------------- */
 
-/* Convolution; a linear layer is the case h = w = r = s = 1. Requires groups | c and groups | k. */
+/* Convolution; a linear layer is the case h = w = r = s = 1. Requires groups | c and groups | k.
+ * With bf16 both factors of every product (x and w, dy and w, x and dy) are first rounded to bfloat16, to
+ * nearest even; products and sums stay float. Not rounded: bias, what is accumulated onto, and the dy
+ * that dbias sums. NaN stays NaN and infinity infinity; denormal numbers may count as 0. */
 typedef struct bs_conv2d {
   int32_t n, h, w, c;                      /* input   [n][h][w][c] */
   int32_t k, r, s;                         /* weights [k][r][s][c/groups] */
@@ -49,6 +52,8 @@ typedef struct bs_conv2d {
   int32_t oh, ow;                          /* output  [n][oh][ow][k], oh = (h + 2 pad_h - r)/stride_h + 1 */
   int32_t relu;                            /* forward: y = max(0, y) after bias and accumulation */
   int32_t accumulate;                      /* forward, backward_input: add to the output */
+  int32_t bf16;                            /* 1: round the factors of products to bfloat16 */
+  int32_t reserved;
 } bs_conv2d;
 
 /* Ghost batch normalisation. A ghost is `ghost` consecutive samples (the last may be smaller);

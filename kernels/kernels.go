@@ -8,7 +8,7 @@ package kernels
 import "fmt"
 
 // ABI is BS_ABI of broadside.h. A table with another number is refused when it is loaded.
-const ABI = 1
+const ABI = 2
 
 // MaxArgs and MaxBases bound a call's arguments and a pass's base pointers.
 const (
@@ -79,7 +79,8 @@ func (k Kernel) Args() int { return kernelInfo[k].args }
 type Shape interface{ shape() }
 
 // Conv2D is the shape of a convolution: input [N][H][W][C], weights [K][R][S][C/Groups], output
-// [N][OH][OW][K]. A linear layer is the case H = W = R = S = 1.
+// [N][OH][OW][K]. A linear layer is the case H = W = R = S = 1. With BF16 the factors of every product
+// are rounded to bfloat16; products and sums are not.
 type Conv2D struct {
 	N, H, W, C                   int32
 	K, R, S                      int32
@@ -87,6 +88,7 @@ type Conv2D struct {
 	Groups                       int32
 	OH, OW                       int32
 	ReLU, Accumulate             int32
+	BF16, _                      int32
 }
 
 // BatchNorm is the shape of a ghost batch normalisation over activations [N][HW][C].

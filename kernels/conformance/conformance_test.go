@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"testing"
 
 	"broadside/cgo/cpu"
@@ -202,5 +204,71 @@ func TestSuiteSeesAMissingRefusal(t *testing.T) {
 			_ = p.Pass.Run(bases) // the fault: the error is lost
 			return nil
 		})
+	}
+}
+
+// The kernel does not round factors to bfloat16, truncates them, rounds ties away from zero, or rounds
+// what only enters sums.
+func TestSuiteSeesWrongRounding(t *testing.T) {
+	factor := map[string]bool{"x": true, "w": true, "dy": true}
+	summed := map[string]bool{"bias": true, "y": true, "dx": true, "dw": true, "dbias": true}
+	add := func(bits uint32) func(float64) float64 { // then truncate
+		return func(v float64) float64 {
+			return float64(math.Float32frombits((math.Float32bits(float32(v)) + bits) &^ 0xffff))
+		}
+	}
+	for k := kernels.Conv2DForward; k <= kernels.Conv2DBackwardWeight; k++ {
+		for what, fault := range map[string]struct {
+			of    map[string]bool
+			round func(float64) float64
+			bf16  int32 // what the kernel goes on to do
+		}{
+			"that nothing is rounded": {factor, func(v float64) float64 { return v }, 0},
+			"truncation":              {factor, add(0), 0},
+			"ties away from zero":     {factor, add(0x8000), 0},
+			"rounded sums":            {summed, ref.BFloat16, 1},
+		} {
+			mustFail(t, k, what, func(p *brokenPass, call kernels.Call, bases *[kernels.MaxBases]kernels.Memory) error {
+				s := call.Shape.(kernels.Conv2D)
+				if s.BF16 == 0 {
+					return p.Pass.Run(bases)
+				}
+				restore := changed(call, bases, fault.of, fault.round)
+				s.BF16 = fault.bf16
+				call.Shape = s
+				pass, err := p.broken.Device.Prepare([]kernels.Call{call})
+				if err == nil {
+					err = pass.Run(bases)
+				}
+				restore()
+				return err
+			})
+		}
+	}
+}
+
+// changed applies f to every cell of the named arguments. It returns what puts the inputs among them back.
+func changed(call kernels.Call, bases *[kernels.MaxBases]kernels.Memory, names map[string]bool, f func(float64) float64) (restore func()) {
+	layout, err := ref.Layout(call.Kernel, call.Shape, 1)
+	if err != nil {
+		return func() {}
+	}
+	kept := map[int][]float64{}
+	for i, a := range layout {
+		cells := cellsOf(call, bases, i)
+		if !names[a.Name] || a.Role == ref.Out {
+			continue
+		}
+		if a.Role == ref.In {
+			kept[i] = slices.Clone(cells)
+		}
+		for j, v := range cells {
+			cells[j] = f(v)
+		}
+	}
+	return func() {
+		for i, cells := range kept {
+			copy(cellsOf(call, bases, i), cells)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"math"
+
 	"broadside/kernels"
 	"broadside/kernels/philox"
 	"broadside/kernels/ref"
@@ -36,7 +38,20 @@ func (f filler) number() float64 {
 	if f.exact {
 		return float64(f.stream.Intn(7) - 3)
 	}
+	if s, ok := f.problem.shape.(kernels.Conv2D); ok && s.BF16 != 0 {
+		return f.unrounded()
+	}
 	return f.stream.Norm()
+}
+
+// unrounded draws a number of which every other lies half way between two bfloat16s, or next to there:
+// where rounding that is left out, truncates or treats ties differently goes wrong.
+func (f filler) unrounded() float64 {
+	v := float32(f.stream.Norm())
+	if place := f.stream.Intn(6); place < 3 {
+		v = math.Float32frombits(math.Float32bits(v)&^0xffff | uint32(0x7fff+place))
+	}
+	return float64(v)
 }
 
 // positive draws a number that is about 1.

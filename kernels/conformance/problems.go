@@ -69,6 +69,11 @@ var convShapes = []kernels.Conv2D{
 	conv(1, 1, 1, 16, 16, 3, 3, 1, 1, 1),
 	conv(2, 2, 2, 64, 17, 3, 3, 1, 1, 1),
 	conv(1, 3, 3, 5, 3, 3, 3, 3, 0, 1),
+	conv(3, 9, 7, 20, 36, 3, 3, 1, 0, 1),
+	conv(2, 6, 5, 33, 18, 3, 3, 1, 2, 1),
+	conv(5, 7, 7, 16, 48, 3, 3, 1, 1, 1),
+	conv(1, 4, 5, 130, 128, 3, 3, 1, 1, 1),
+	conv(1, 4, 3, 384, 390, 3, 3, 1, 1, 1),
 	conv(2, 8, 7, 16, 16, 3, 1, 1, 0, 1),
 	convHW(2, 8, 9, 10, 17, 3, 1, 1, 1, 1, 0, 1),
 	convHW(2, 9, 8, 17, 10, 1, 3, 1, 1, 0, 1, 1),
@@ -87,15 +92,18 @@ var convShapes = []kernels.Conv2D{
 }
 
 // convProblems runs every shape with two of the eight settings of bias, accumulate and relu, another
-// two each time, and the first shapes with all.
-func convProblems(k kernels.Kernel) []problem {
+// two each time, and the first shapes with all. With bf16 one setting of each shape is left out.
+func convProblems(k kernels.Kernel) []problem { return append(convList(k, 0), convList(k, 1)...) }
+
+func convList(k kernels.Kernel, bf16 int32) []problem {
 	var list []problem
 	for i, s := range convShapes {
+		s.BF16 = bf16
 		settings := []int{i, i*3 + 5}
 		if i < 3 {
 			settings = []int{0, 1, 2, 3, 4, 5, 6, 7}
 		}
-		for _, bits := range settings {
+		for _, bits := range settings[bf16:] {
 			p := problem{shape: s, exact: true}
 			s.Accumulate, s.ReLU = int32(bits&1), 0
 			if bits&2 != 0 && k == kernels.Conv2DForward {

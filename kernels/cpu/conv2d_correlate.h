@@ -20,6 +20,7 @@ BS_INLINE int block_size(int vectors) { return vectors == 1 ? (int)narrow_block 
 // window, w_row and w_col in the packed weights.
 struct reduction {
   index_t rows, cols, len, src_row, src_col, w_row, w_col;
+  bool pairs; // cells are pairs of bfloat16s
 };
 
 // What happens to the sums of a block of pixels.
@@ -34,7 +35,7 @@ typedef void (*correlate_fn)(const float *const *x, const float *w, const reduct
                              const block_output &out);
 
 // correlate_block computes P pixels: x[p] is pixel p's first tap, y[p] its first output channel.
-template <int P, int NV>
+template <int P, int NV, bool Pairs>
 static void correlate_block(const float *const *x, const float *w, const reduction &red, float *const *y,
                             const block_output &out) {
   const float *xp[P];
@@ -57,9 +58,9 @@ static void correlate_block(const float *const *x, const float *w, const reducti
         for (int v = 0; v < NV; v++) b[v] = load(wp + v * VW);
 #pragma GCC unroll 16
         for (int p = 0; p < P; p++) {
-          vf a = set1(xp[p][i]);
+          vf a = broadcast<Pairs>(xp[p] + i);
 #pragma GCC unroll 2
-          for (int v = 0; v < NV; v++) acc[p][v] = fmadd(a, b[v], acc[p][v]);
+          for (int v = 0; v < NV; v++) acc[p][v] = multiply_add<Pairs>(a, b[v], acc[p][v]);
         }
       }
     }
@@ -78,15 +79,20 @@ static void correlate_block(const float *const *x, const float *w, const reducti
   }
 }
 
-template <int P, int NV> static correlate_fn correlate_block_of(int pixels) {
+template <int P, int NV, bool Pairs> static correlate_fn correlate_block_of(int pixels) {
   if constexpr (P > 1) {
-    if (pixels < P) return correlate_block_of<P - 1, NV>(pixels);
+    if (pixels < P) return correlate_block_of<P - 1, NV, Pairs>(pixels);
   }
-  return correlate_block<P, NV>;
+  return correlate_block<P, NV, Pairs>;
 }
 
-static correlate_fn choose_correlate(int pixels, int vectors) {
-  return vectors == 1 ? correlate_block_of<narrow_block, 1>(pixels) : correlate_block_of<wide_block, 2>(pixels);
+template <bool Pairs> static correlate_fn correlate_block_for(int pixels, int vectors) {
+  return vectors == 1 ? correlate_block_of<narrow_block, 1, Pairs>(pixels)
+                      : correlate_block_of<wide_block, 2, Pairs>(pixels);
+}
+static correlate_fn choose_correlate(int pixels, int vectors, bool pairs = false) {
+  if (bf16_pairs && pairs) return correlate_block_for<bf16_pairs>(pixels, vectors);
+  return correlate_block_for<false>(pixels, vectors);
 }
 
 // A correlation of a window with filters, written to a tensor [n][out_h][out_w][out_c].
@@ -96,6 +102,7 @@ struct correlation {
   index_t out_h, out_w, out_c, groups, in_channels, out_channels; // channels per group
   index_t out_step_h, out_step_w; // distance of the outputs of neighbouring positions
   index_t weight_cells;           // packed weights
+  bool pairs;                     // in_channels are pairs of bfloat16s
 };
 
 // One of the correlation's interleaved outputs: position (i, j), if it lies in [first, last), is output
@@ -129,8 +136,8 @@ static void correlate_pixels(const pixel_run &run, int vectors, const float *w, 
                              const block_output &out) {
   index_t pixels = run.images * run.rows * run.cols;
   index_t blocks = ceil_div(pixels, block_size(vectors)), small = pixels / blocks, larger = pixels % blocks;
-  correlate_fn small_fn = choose_correlate((int)small, vectors);
-  correlate_fn large_fn = choose_correlate((int)small + 1, vectors);
+  correlate_fn small_fn = choose_correlate((int)small, vectors, red.pairs);
+  correlate_fn large_fn = choose_correlate((int)small + 1, vectors, red.pairs);
   const float *x[max_block], *x_row = run.x, *x_image = run.x, *xp = run.x;
   float *y[max_block], *y_row = run.y, *y_image = run.y, *yp = run.y;
   index_t row = 0, col = 0;
@@ -198,7 +205,7 @@ static void correlate_phase(const correlation &c, const phase &ph, const window_
       int vectors = lanes > VW ? 2 : 1;
       index_t channels = g * c.out_channels + k, width = vectors * VW;
       reduction red = {ph.taps_h, one_run ? 1 : ph.taps_w, one_run ? ph.taps_w * c.in_channels : c.in_channels,
-                       tile.row,  tile.pixel, ph.taps_w * c.in_channels * width, c.in_channels * width};
+                       tile.row,  tile.pixel, ph.taps_w * c.in_channels * width, c.in_channels * width, c.pairs};
       run.x = x + g * c.in_channels;
       run.y = y + channels;
       out.lanes = (int)lanes;
@@ -206,4 +213,34 @@ static void correlate_phase(const correlation &c, const phase &ph, const window_
       correlate_channels(run, vectors, w + k * ph.taps_h * ph.taps_w * c.in_channels, red, out);
     }
   }
+}
+
+// ---- bfloat16: see conv2d_bf16.h
+
+// use_pairs makes a correlation one of pairs of channels, where the target has them.
+static void use_pairs(correlation *c) {
+  if (!bf16_pairs) return;
+  c->in_channels = ceil_div(c->in_channels, 2);
+  c->pairs = true;
+}
+
+// narrow_weights rounds a phase's packed weights in place. c has in_channels as they were packed.
+static void narrow_weights(const correlation &c, index_t taps, float *packed) {
+  if (!bf16_pairs) return round_cells(packed, c.groups * group_weight_cells(c, taps));
+  float *to = packed;
+  for (index_t g = 0; g < c.groups; g++) {
+    for (index_t k = 0; k < c.out_channels; k += max_vectors * VW) {
+      index_t width = round_up(min_index(c.out_channels - k, max_vectors * VW), VW);
+      for (index_t t = 0; t < taps; t++, packed += c.in_channels * width, to += ceil_div(c.in_channels, 2) * width)
+        pair_rows(packed, c.in_channels, width, to);
+    }
+  }
+}
+
+// narrow_tile rounds a tile's window in its buffer.
+static void narrow_tile(const correlation &c, window_tile *tile, float *buffer) {
+  if (!bf16_pairs) return round_cells(buffer, tile->images * tile->image);
+  index_t pixels = tile->images * tile->image / tile->pixel, pixel = c.groups * ceil_div(c.in_channels, 2);
+  pair_channels(buffer, pixels, c.groups, c.in_channels);
+  tile->image = tile->image / tile->pixel * pixel, tile->row = tile->row / tile->pixel * pixel, tile->pixel = pixel;
 }

@@ -6,6 +6,7 @@ typedef int64_t index_t;
 // A convolution in 64-bit sizes; see bs_conv2d.
 struct conv_shape {
   index_t n, h, w, c, k, r, s, stride_h, stride_w, pad_h, pad_w, groups, oh, ow;
+  bool bf16; // factors are rounded, see conv2d_bf16.h
 };
 
 BS_INLINE index_t min_index(index_t a, index_t b) { return a < b ? a : b; }
@@ -31,7 +32,7 @@ static bool conv_shape_from(const bs_conv2d &b, conv_shape *out) {
   if (!conv_axis_valid(b.h, b.r, b.stride_h, b.pad_h, b.oh)) return false;
   if (!conv_axis_valid(b.w, b.s, b.stride_w, b.pad_w, b.ow)) return false;
   conv_shape s = {b.n,        b.h,        b.w,     b.c,     b.k,      b.r,  b.s,
-                  b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow};
+                  b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow, b.bf16 != 0};
   if (s.h == s.oh && s.w == s.ow && s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) {
     s.h = s.oh = s.n * s.h * s.w;
     s.n = s.w = s.ow = s.stride_h = s.stride_w = 1;
@@ -68,6 +69,7 @@ static sliding_window forward_window(const conv_shape &s) {
   v.rows = s.oh, v.cols = s.ow, v.top = -s.pad_h, v.left = -s.pad_w;
   v.step_h = s.stride_h, v.step_w = s.stride_w, v.extent_h = s.r, v.extent_w = s.s;
   set_direct(&v);
+  if (s.bf16) v.direct = false; // the copy is rounded
   return v;
 }
 

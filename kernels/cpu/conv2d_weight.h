@@ -9,11 +9,26 @@
 struct weight_walk {
   index_t images, rows, cols;
   index_t x_image, x_row, x_pixel, y_image, y_row, y_pixel;
+  bool odd = false; // pairs of pixels: a single pixel follows each row's pairs
 };
 
 typedef void (*weight_fn)(const float *x, const float *dy, const weight_walk &walk, float *sums);
 
-template <int E, int NV>
+// weight_step adds the products of one pixel, or of one pair of pixels.
+template <int E, int NV, bool Pairs>
+BS_INLINE void weight_step(const float *x, const float *dy, int32_t mask, vf (&acc)[E][NV]) {
+  vf d[NV];
+#pragma GCC unroll 2
+  for (int v = 0; v < NV; v++) d[v] = load(dy + v * VW);
+#pragma GCC unroll 16
+  for (int e = 0; e < E; e++) {
+    vf a = broadcast<Pairs>(x + e, mask);
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) acc[e][v] = multiply_add<Pairs>(a, d[v], acc[e][v]);
+  }
+}
+
+template <int E, int NV, bool Pairs>
 static void weight_block(const float *x, const float *dy, const weight_walk &walk, float *sums) {
   vf acc[E][NV];
 #pragma GCC unroll 16
@@ -25,17 +40,9 @@ static void weight_block(const float *x, const float *dy, const weight_walk &wal
     for (index_t row = 0; row < walk.rows; row++) {
       const float *xp = x + n * walk.x_image + row * walk.x_row;
       const float *yp = dy + n * walk.y_image + row * walk.y_row;
-      for (index_t col = 0; col < walk.cols; col++, xp += x_pixel, yp += y_pixel) {
-        vf d[NV];
-#pragma GCC unroll 2
-        for (int v = 0; v < NV; v++) d[v] = load(yp + v * VW);
-#pragma GCC unroll 16
-        for (int e = 0; e < E; e++) {
-          vf a = set1(xp[e]);
-#pragma GCC unroll 2
-          for (int v = 0; v < NV; v++) acc[e][v] = fmadd(a, d[v], acc[e][v]);
-        }
-      }
+      for (index_t col = 0; col < walk.cols; col++, xp += x_pixel, yp += y_pixel)
+        weight_step<E, NV, Pairs>(xp, yp, -1, acc);
+      if (Pairs && walk.odd) weight_step<E, NV, Pairs>(xp, yp, 0xffff, acc);
     }
   }
 #pragma GCC unroll 16
@@ -44,15 +51,20 @@ static void weight_block(const float *x, const float *dy, const weight_walk &wal
     for (int v = 0; v < NV; v++) store(sums + (e * NV + v) * VW, acc[e][v]);
 }
 
-template <int E, int NV> static weight_fn weight_block_of(int elements) {
+template <int E, int NV, bool Pairs> static weight_fn weight_block_of(int elements) {
   if constexpr (E > 1) {
-    if (elements < E) return weight_block_of<E - 1, NV>(elements);
+    if (elements < E) return weight_block_of<E - 1, NV, Pairs>(elements);
   }
-  return weight_block<E, NV>;
+  return weight_block<E, NV, Pairs>;
 }
 
-static weight_fn choose_weight(int elements, int vectors) {
-  return vectors == 1 ? weight_block_of<narrow_block, 1>(elements) : weight_block_of<wide_block, 2>(elements);
+template <bool Pairs> static weight_fn weight_block_for(int elements, int vectors) {
+  return vectors == 1 ? weight_block_of<narrow_block, 1, Pairs>(elements)
+                      : weight_block_of<wide_block, 2, Pairs>(elements);
+}
+static weight_fn choose_weight(int elements, int vectors, bool pairs = false) {
+  if (bf16_pairs && pairs) return weight_block_for<bf16_pairs>(elements, vectors);
+  return weight_block_for<false>(elements, vectors);
 }
 
 // The plan of a weight gradient. Packed sums: [group][block of channels][tap][input channel][lane], as
@@ -83,7 +95,7 @@ static weight_plan make_weight_plan(const conv_shape &s) {
   p.bias_cells = line_up(round_up(s.k, VW));
   if (s.c % conflict_cells == 0) p.window.pitch = s.c + line_cells, p.window.direct = false;
   p.one_run = s.groups == 1 && p.window.pitch == s.c;
-  p.panel = s.k % conflict_cells == 0;
+  p.panel = s.bf16 || s.k % conflict_cells == 0;
   p.tiles = make_tiling(p.window, weight_tile_cells,
                         p.sum_cells > weight_large_sums ? weight_large_pixels : weight_tile_pixels);
   if (p.panel || p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
@@ -113,7 +125,9 @@ static void weight_channels(const weight_plan &p, const window_tile &tile, const
                             const weight_walk &walk, int vectors, float *sums) {
   index_t runs = p.one_run ? 1 : p.shape.s, len = p.one_run ? p.shape.s * p.in_channels : p.in_channels;
   index_t blocks = ceil_div(len, block_size(vectors)), small = len / blocks, larger = len % blocks;
-  weight_fn small_fn = choose_weight((int)small, vectors), large_fn = choose_weight((int)small + 1, vectors);
+  bool pairs = p.shape.bf16 && bf16_pairs;
+  weight_fn small_fn = choose_weight((int)small, vectors, pairs);
+  weight_fn large_fn = choose_weight((int)small + 1, vectors, pairs);
   for (index_t r = 0; r < p.shape.r; r++) {
     for (index_t s = 0; s < runs; s++) {
       const float *at = x + r * tile.row + s * tile.pixel;
@@ -126,27 +140,49 @@ static void weight_channels(const weight_plan &p, const window_tile &tile, const
   }
 }
 
+// walk_tile is the walk over a tile's pixels, the rows joined as far as they are even.
+static weight_walk walk_tile(const weight_plan &p, const window_tile &tile, index_t y_pixel) {
+  const conv_shape &s = p.shape;
+  weight_walk w = {};
+  w.images = tile.images, w.rows = tile.rows, w.cols = s.ow;
+  w.x_image = tile.image, w.x_row = tile.row * s.stride_h, w.x_pixel = tile.pixel * s.stride_w;
+  w.y_pixel = y_pixel, w.y_row = s.ow * y_pixel, w.y_image = tile.rows * w.y_row;
+  if (join_rows(&w)) join_rows(&w);
+  return w;
+}
+
+// narrow_window rounds a tile's window in its buffer; pairs are of neighbours in the walk.
+static void narrow_window(const weight_plan &p, const window_tile &tile, float *buffer) {
+  if (!bf16_pairs) return round_cells(buffer, tile.images * tile.image);
+  pair_pixels(buffer, tile.images * tile.image, walk_tile(p, tile, p.shape.k).x_pixel);
+}
+
+// narrow_panel packs rounded channels of dy, and returns the walk over the panel.
+static weight_walk narrow_panel(weight_walk w, const float *dy, index_t pixel, int lanes, int width, float *panel) {
+  if (!bf16_pairs) {
+    pack_panel(dy, w.images * w.rows * w.cols, pixel, lanes, width, panel);
+    round_cells(panel, w.images * w.rows * w.cols * width);
+    return w;
+  }
+  pair_panel(dy, w.images * w.rows, w.cols, pixel, lanes, width, panel);
+  w.y_row = ceil_div(w.cols, 2) * width, w.y_image = w.rows * w.y_row;
+  w.odd = w.cols % 2 != 0, w.cols /= 2, w.x_pixel *= 2;
+  return w;
+}
+
 // weight_tile adds a tile's products to all sums. dy points to the tile's first pixel.
 static void weight_tile(const weight_plan &p, const window_tile &tile, const float *dy, float *panel, float *sums) {
   const conv_shape &s = p.shape;
-  weight_walk walk = {};
-  walk.images = tile.images, walk.rows = tile.rows, walk.cols = s.ow;
-  walk.x_image = tile.image, walk.x_row = tile.row * s.stride_h, walk.x_pixel = tile.pixel * s.stride_w;
   index_t pixels = tile.images * tile.rows * s.ow;
   for (index_t g = 0; g < s.groups; g++) {
     for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
       int lanes = (int)min_index(p.out_channels - k, max_vectors * VW), vectors = lanes > VW ? 2 : 1;
       const float *from = dy + g * p.out_channels + k;
-      walk.y_pixel = s.k;
-      if (p.panel || lanes % VW) {
-        pack_panel(from, pixels, s.k, lanes, vectors * VW, panel);
-        from = panel, walk.y_pixel = vectors * VW;
-      }
-      walk.y_row = s.ow * walk.y_pixel;
-      walk.y_image = tile.rows * walk.y_row;
-      weight_walk flat = walk;
-      if (join_rows(&flat)) join_rows(&flat);
-      weight_channels(p, tile, tile.at + g * p.in_channels, from, flat, vectors, sums);
+      bool packed = p.panel || lanes % VW;
+      weight_walk walk = walk_tile(p, tile, packed ? vectors * VW : s.k);
+      if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
+      else if (packed) pack_panel(from, pixels, s.k, lanes, vectors * VW, panel);
+      weight_channels(p, tile, tile.at + g * p.in_channels, packed ? panel : from, walk, vectors, sums);
       sums += p.taps * p.in_channels * vectors * VW;
     }
   }
@@ -188,6 +224,7 @@ static void weight_gradient(const weight_plan &p, const float *x, const float *d
   for (index_t n0 = 0; n0 < s.n; n0 += p.tiles.images) {
     for (index_t row0 = 0; row0 < s.oh; row0 += p.tiles.rows) {
       window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
+      if (s.bf16) narrow_window(p, tile, buffer);
       const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
       weight_tile(p, tile, dy_tile, panel, sums);
       if (dbias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);

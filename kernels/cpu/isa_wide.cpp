@@ -1,5 +1,5 @@
 // The 64-byte kernels of AVX-512, compiled for AVX2: each vector becomes two registers. Slower than
-// avx2; it lets a machine without AVX-512 test that code.
+// avx2; it lets a machine without AVX-512 test that code, pairs of bfloat16s included.
 #if defined(__x86_64__)
 
 #include <math.h>
@@ -11,6 +11,7 @@
 
 #define BS_ISA wide
 #define BS_VEC_BYTES 64
+#define BS_BF16_PAIRS 2
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

@@ -45,10 +45,16 @@ func (z convSizes) row(k, r, s int) (weight, channel int) {
 	return ((k*z.r+r)*z.s + s) * z.groupC, k / z.groupK * z.groupC
 }
 
+// The numbers of cells of x, w and y.
+func (z convSizes) xCells() int { return z.n * z.h * z.w * z.c }
+func (z convSizes) wCells() int { return z.k * z.r * z.s * z.groupC }
+func (z convSizes) yCells() int { return z.n * z.oh * z.ow * z.k }
+
 // conv2DForward: y[n,oh,ow,k] (+)= bias[k] + sum x[n, oh stride + r - pad, ow stride + s - pad, c] w[k,r,s,c].
 func conv2DForward(shape kernels.Conv2D, x, w, bias, y []float64) error {
 	z := sizesOf(shape)
-	for i := range z.n * z.oh * z.ow * z.k {
+	x, w = factors(x, z.xCells(), shape.BF16), factors(w, z.wCells(), shape.BF16)
+	for i := range z.yCells() {
 		if shape.Accumulate == 0 {
 			y[i] = 0
 		}
@@ -63,7 +69,7 @@ func conv2DForward(shape kernels.Conv2D, x, w, bias, y []float64) error {
 		}
 	})
 	if shape.ReLU != 0 {
-		for i := range z.n * z.oh * z.ow * z.k {
+		for i := range z.yCells() {
 			y[i] = max(0, y[i])
 		}
 	}
@@ -73,8 +79,9 @@ func conv2DForward(shape kernels.Conv2D, x, w, bias, y []float64) error {
 // conv2DBackwardInput: dx (+)= the transpose of the convolution, applied to dy.
 func conv2DBackwardInput(shape kernels.Conv2D, dy, w, dx []float64) error {
 	z := sizesOf(shape)
+	dy, w = factors(dy, z.yCells(), shape.BF16), factors(w, z.wCells(), shape.BF16)
 	if shape.Accumulate == 0 {
-		clear(dx[:z.n*z.h*z.w*z.c])
+		clear(dx[:z.xCells()])
 	}
 	z.eachTap(func(xi, yi, r, s int) {
 		for k := range z.k {
@@ -88,14 +95,16 @@ func conv2DBackwardInput(shape kernels.Conv2D, dy, w, dx []float64) error {
 // conv2DBackwardWeight: dw[k,r,s,c] += sum over images and positions of x dy; dbias[k] += sum dy.
 func conv2DBackwardWeight(shape kernels.Conv2D, x, dy, dw, dbias []float64) error {
 	z := sizesOf(shape)
+	x = factors(x, z.xCells(), shape.BF16)
+	g := factors(dy, z.yCells(), shape.BF16)
 	z.eachTap(func(xi, yi, r, s int) {
 		for k := range z.k {
 			wi, channel := z.row(k, r, s)
-			addScaled(dw[wi:wi+z.groupC], dy[yi+k], x[xi+channel:xi+channel+z.groupC])
+			addScaled(dw[wi:wi+z.groupC], g[yi+k], x[xi+channel:xi+channel+z.groupC])
 		}
 	})
 	if dbias != nil {
-		for i := range z.n * z.oh * z.ow * z.k {
+		for i := range z.yCells() {
 			dbias[i%z.k] += dy[i]
 		}
 	}
