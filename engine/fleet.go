@@ -19,6 +19,7 @@ type fleet struct {
 	leaf   graph.Leaf
 	ghost  int
 	smooth float64
+	bf16   bool
 
 	workers []*worker
 	results chan error
@@ -48,6 +49,7 @@ const (
 type fleetConfig struct {
 	leaf, ghost, lanes int
 	smoothing          float64
+	bf16               bool // products of all passes but a Hessian's, whose curvature would drown in their rounding
 }
 
 // newFleet allocates the shared memory and starts a worker for each device. All devices must share
@@ -58,7 +60,7 @@ func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*f
 			return nil, fmt.Errorf("devices %s and %s have separate memories: training across memories is not supported", devices[0].Name(), d.Name())
 		}
 	}
-	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing,
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, bf16: cfg.bf16,
 		dev: devices[0], results: make(chan error, len(devices))}
 	f.lanes = make([]kernels.Memory, cfg.lanes)
 	if err := f.start(devices); err != nil {

@@ -43,6 +43,12 @@ func openDevices(kind string, count, lanes int) ([]kernels.Device, error) {
 	return devices, nil
 }
 
+// configOf is what a recipe says of the fleet.
+func configOf(r *recipe.Recipe) fleetConfig {
+	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
+		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16"}
+}
+
 // open loads a recipe's data and builds its network on the devices.
 func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
@@ -58,7 +64,7 @@ func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFleet(net, devices, fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes, smoothing: r.Train.LabelSmoothing})
+	f, err := newFleet(net, devices, configOf(r))
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ var settings = map[string]string{
 	"gg":   "gg: {max_batch: 64}",
 }
 
+// variants are recipes without a method that the shared tests train too, as changes of the small recipe.
+var variants = map[string]string{"bf16": "train.precision=bf16"}
+
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
 		if _, ok := settings[name]; !ok {
@@ -40,9 +44,13 @@ func TestEveryMethodIsEnrolled(t *testing.T) {
 	}
 }
 
-// smallRecipe trains a ResNet-8 on 8x8 images: three epochs of eleven leaves of 32, in ghosts of 16.
+// smallRecipe trains a ResNet-8 on 8x8 images: three epochs of eleven leaves of 32, in ghosts of 16. The
+// method may be one of the variants.
 func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	t.Helper()
+	if change, ok := variants[method]; ok {
+		return parseRecipe(t, smallText, change)
+	}
 	text := smallText
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
@@ -61,9 +69,9 @@ schedule: {name: step, at: [1, 2], factor: 0.5}
 checkpoint: {every_updates: 0}
 `
 
-func parseRecipe(t testing.TB, text string) *recipe.Recipe {
+func parseRecipe(t testing.TB, text string, sets ...string) *recipe.Recipe {
 	t.Helper()
-	r, err := recipe.Parse("test.yaml", []byte(text), nil)
+	r, err := recipe.Parse("test.yaml", []byte(text), sets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +141,7 @@ func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, 
 		}
 		list = append(list, d)
 	}
-	f, err := newFleet(net, list, fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes, smoothing: r.Train.LabelSmoothing})
+	f, err := newFleet(net, list, configOf(r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +211,9 @@ func difference(a, b *checkpoint.Checkpoint) string {
 	return ""
 }
 
-func allMethods() []string { return append([]string{""}, methods.Names()...) }
+func allMethods() []string {
+	return append(slices.Sorted(maps.Keys(variants)), append([]string{""}, methods.Names()...)...)
+}
 
 func TestDeviceCountDoesNotChangeBits(t *testing.T) {
 	for _, method := range allMethods() {

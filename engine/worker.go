@@ -86,7 +86,7 @@ func (w *worker) program(k programKey) (*program, error) {
 		return p, nil
 	}
 	f := w.fleet
-	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth}
+	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, BF16: f.bf16}
 	switch k.kind {
 	case trainProgram:
 		o.ParamGrads = true
@@ -96,7 +96,7 @@ func (w *worker) program(k programKey) (*program, error) {
 		attack := k.attack
 		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
 	case hessianProgram, ghostHessianProgram:
-		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing = k.kind == hessianProgram, true, true, 0
+		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.BF16 = k.kind == hessianProgram, true, true, 0, false
 	}
 	compiled, err := graph.Compile(f.net, f.leaf, o, w.dev)
 	if err != nil {

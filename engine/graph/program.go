@@ -17,6 +17,7 @@ type Options struct {
 	InputGrad  bool // Backward computes the gradient of the input
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
+	BF16       bool    // convolutions and linear layers round the factors of their products to bfloat16
 	Attack     *Attack // emits the attack pass; needs Frozen and InputGrad
 }
 

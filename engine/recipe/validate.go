@@ -62,7 +62,7 @@ func (c *checker) data(d *Data) {
 
 func (c *checker) train(t *Train) {
 	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
-	c.want(t.Precision == "f32", "train.precision %s is not supported: use f32", clip(t.Precision))
+	c.oneOf("train.precision", t.Precision, "f32", "bf16")
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
