@@ -49,18 +49,22 @@ func configOf(r *recipe.Recipe) fleetConfig {
 		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16"}
 }
 
-// open loads a recipe's data and builds its network on the devices.
+// open loads a recipe's data and opens it on devices.
 func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
 	if err != nil {
 		return nil, err
 	}
-	set := pair.Train
-	net, err := openNetwork(r.Model.Name, set)
+	devices, err := openDevices(kind, count, r.Batch.Lanes)
 	if err != nil {
 		return nil, err
 	}
-	devices, err := openDevices(kind, count, r.Batch.Lanes)
+	return openOn(r, pair, devices)
+}
+
+// openOn builds a recipe's network on the devices and gives them the data.
+func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device) (*fleet, error) {
+	net, err := openNetwork(r.Model.Name, pair.Train)
 	if err != nil {
 		return nil, err
 	}

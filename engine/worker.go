@@ -54,11 +54,15 @@ func newWorker(f *fleet, id int, dev kernels.Device) (*worker, error) {
 	w := &worker{fleet: f, id: id, dev: dev, jobs: make(chan job), done: make(chan struct{}),
 		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{},
 		floats: make([]float32, f.leaf.Capacity)}
-	grad := kernels.Ref{Base: graph.GradBase}
 	var err error
-	w.zero, err = dev.Prepare([]kernels.Call{{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
-		Args: []kernels.Ref{grad, grad}}})
+	w.zero, err = dev.Prepare([]kernels.Call{w.clear()})
 	return w, err
+}
+
+// clear is the call that zeroes the gradient memory.
+func (w *worker) clear() kernels.Call {
+	grad := kernels.Ref{Base: graph.GradBase}
+	return kernels.Call{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(w.fleet.net.ParamCells())}, Args: []kernels.Ref{grad, grad}}
 }
 
 // serve runs jobs until the fleet closes.

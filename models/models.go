@@ -21,6 +21,15 @@ type Family struct {
 	Build func(n *graph.Network, sizes []int) (graph.Value, error)
 }
 
+// Classes is the number of classes of the data that the family was published for: ImageNet's, or those of
+// the small images.
+func (f Family) Classes() int {
+	if f.Input.H > 64 {
+		return 1000
+	}
+	return 10
+}
+
 var families []Family
 
 // register enrols a family; each architecture's file calls it from init.
@@ -28,23 +37,36 @@ func register(f Family) { families = append(families, f) }
 
 // New builds the named model for samples of the given size.
 func New(name string, input graph.Dims, classes int) (*graph.Network, error) {
-	for _, f := range families {
-		groups := regexp.MustCompile("^" + f.Pattern + "$").FindStringSubmatch(name)
-		if groups == nil {
-			continue
-		}
-		sizes, err := atoi(groups[1:])
-		if err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-		n := graph.New(name, input, classes)
-		out, err := f.Build(n, sizes)
-		if err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-		return n.Build(out)
+	f, groups, err := lookup(name)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("unknown model %q; known are %v", name, Names())
+	sizes, err := atoi(groups)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	n := graph.New(name, input, classes)
+	out, err := f.Build(n, sizes)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	return n.Build(out)
+}
+
+// Lookup returns the family that a model's name belongs to.
+func Lookup(name string) (Family, error) {
+	f, _, err := lookup(name)
+	return f, err
+}
+
+// lookup returns a name's family and the sizes in the name.
+func lookup(name string) (f Family, groups []string, err error) {
+	for _, f := range families {
+		if groups := regexp.MustCompile("^" + f.Pattern + "$").FindStringSubmatch(name); groups != nil {
+			return f, groups[1:], nil
+		}
+	}
+	return Family{}, nil, fmt.Errorf("unknown model %q; known are %v", name, Names())
 }
 
 // Families returns the known families, sorted by their first example.

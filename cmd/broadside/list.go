@@ -62,16 +62,12 @@ func newModels() *cobra.Command {
 	rows := func() ([]modelRow, error) {
 		var out []modelRow
 		for _, f := range models.Families() {
-			classes := 10
-			if f.Input.H > 64 {
-				classes = 1000
-			}
 			for _, name := range f.Examples {
-				n, err := models.New(name, f.Input, classes)
+				n, err := models.New(name, f.Input, f.Classes())
 				if err != nil {
 					return nil, err
 				}
-				out = append(out, modelRow{name, f.Input.String(), classes, n.ParamCount(), f.Doc})
+				out = append(out, modelRow{name, f.Input.String(), f.Classes(), n.ParamCount(), f.Doc})
 			}
 		}
 		return out, nil

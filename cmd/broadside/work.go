@@ -197,6 +197,11 @@ func checkCurvature(samples int, bn string, o curvature.Options) error {
 	if !(o.Tolerance > 0) {
 		return fmt.Errorf("--tolerance %g: must be above 0", o.Tolerance)
 	}
+	return checkBatchNorm(bn)
+}
+
+// checkBatchNorm checks --bn.
+func checkBatchNorm(bn string) error {
 	if bn != "eval" && bn != "ghost" {
 		return fmt.Errorf("--bn %q: must be eval or ghost", bn)
 	}

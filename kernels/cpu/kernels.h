@@ -46,6 +46,8 @@ namespace {
 
 #include "softmax.h"
 
+#include "peak.h"
+
 // What bs_kernels.workspace answers for the kernels that need none.
 static int64_t no_workspace(bool bad) { return bad ? -1 : 0; }
 
@@ -101,3 +103,7 @@ int64_t workspace(int32_t kernel, const bs_shape *shape) {
 extern "C" const bs_kernels BS_JOIN(bs_cpu_table_, BS_ISA) = {
     BS_ABI, sizeof(bs_kernels), BS_STRING(BS_ISA), {BS_KERNELS(BS_ENTRY)}, bs::BS_ISA::workspace, bs_cpu_run};
 #undef BS_ENTRY
+
+extern "C" double BS_JOIN(bs_cpu_fma_, BS_ISA)(int64_t rounds, volatile float *seed) {
+  return bs::BS_ISA::fma_loop(rounds, seed);
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"broadside/engine/bench"
+)
+
+func newBench() *cobra.Command {
+	cmd := &cobra.Command{Use: "bench", Short: "Measure how fast this machine trains, and what share of its limits that is",
+		Example: "  broadside bench step --model resnet20 --batch 256\n  broadside bench kernels --shapes resnet18-cifar\n  broadside bench hvp --samples 128"}
+	cmd.AddCommand(newBenchStep(), newBenchKernels(), newBenchHVP())
+	return group(cmd)
+}
+
+// benchFlags are the flags of every benchmark.
+type benchFlags struct {
+	bench.Work
+	json bool
+}
+
+func (f *benchFlags) add(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.Leaf, "leaf", 0, "samples that one device computes alone; 0: the default")
+	cmd.Flags().IntVar(&f.Image, "image", 0, "height and width of the images; 0: the model's usual ones")
+	cmd.Flags().DurationVar(&f.Time, "time", 4*time.Second, "how long to measure")
+	cmd.Flags().IntVar(&f.Rounds, "rounds", 5, "parts of that time for minimum, median and maximum")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// atLeast checks a whole number.
+type atLeast struct {
+	flag         string
+	value, least int
+}
+
+func (f *benchFlags) check(cmd *cobra.Command, more ...atLeast) error {
+	for _, c := range append(more, atLeast{"leaf", f.Leaf, 0}, atLeast{"image", f.Image, 0}, atLeast{"rounds", f.Rounds, 1}) {
+		if c.value < c.least {
+			return usageError{fmt.Errorf("--%s %d: must be at least %d", c.flag, c.value, c.least), cmd.CommandPath()}
+		}
+	}
+	if f.Time <= 0 {
+		return usageError{fmt.Errorf("--time %v: must be above 0", f.Time), cmd.CommandPath()}
+	}
+	return nil
+}
+
+// finish prints a result as JSON, or as text.
+func finish[T any](cmd *cobra.Command, asJSON bool, result T, err error, text func(io.Writer, T) error) error {
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(cmd.OutOrStdout(), result)
+	}
+	return text(cmd.OutOrStdout(), result)
+}
+
+func newBenchStep() *cobra.Command {
+	var flags benchFlags
+	var devices []int
+	var attack bool
+	cmd := &cobra.Command{
+		Use:   "step",
+		Short: "Time whole training updates, and their kernels one by one",
+		Long: `Time whole training updates on synthetic images: gather, forward, backward,
+reduction and SGD. Then time the calls of an update one by one, and measure
+what this machine can do at most.`,
+		Example: "  broadside bench step --model resnet20 --batch 256\n  broadside bench step --model resnet50 --batch 32 --leaf 16 --time 20s\n  broadside bench step --devices 1,2 --attack --json",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks := []atLeast{{"batch", flags.Batch, 1}}
+			for _, d := range devices {
+				checks = append(checks, atLeast{"devices", d, 0})
+			}
+			if err := flags.check(cmd, checks...); err != nil {
+				return err
+			}
+			r, err := bench.Step(cmd.Context(), flags.Work, devices, attack)
+			return finish(cmd, flags.json, r, err, printStep)
+		},
+	}
+	flags.add(cmd)
+	cmd.Flags().StringVar(&flags.Model, "model", "resnet20", "network, as in model.name")
+	cmd.Flags().IntVar(&flags.Batch, "batch", 256, "samples of an update")
+	cmd.Flags().StringVar(&flags.Precision, "precision", "f32", "arithmetic, as in train.precision")
+	cmd.Flags().IntSliceVar(&devices, "devices", []int{0}, "devices to use, 0 for one per CPU core; several numbers are measured in turn, as in 1,2")
+	cmd.Flags().BoolVar(&attack, "attack", false, "measure the cost of an FGSM attack too")
+	return cmd
+}
+
+func newBenchKernels() *cobra.Command {
+	var flags benchFlags
+	cmd := &cobra.Command{
+		Use:     "kernels",
+		Short:   "Time the distinct convolutions, normalisations and poolings of a model's training, on one core",
+		Example: "  broadside bench kernels --shapes resnet20\n  broadside bench kernels --shapes resnet50 --leaf 16 --isa avx2 --json",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(cmd); err != nil {
+				return err
+			}
+			r, err := bench.Kernels(cmd.Context(), flags.Work)
+			return finish(cmd, flags.json, r, err, printKernels)
+		},
+	}
+	flags.add(cmd)
+	cmd.Flags().Lookup("rounds").Hidden = true
+	cmd.Flags().StringVar(&flags.Model, "shapes", "resnet20", "network whose shapes to take, as in model.name")
+	cmd.Flags().StringVar(&flags.Precision, "precision", "f32", "arithmetic, as in train.precision")
+	cmd.Flags().StringVar(&flags.ISA, "isa", "", "instruction set of the kernels; empty: the best one, or what BROADSIDE_ISA says")
+	return cmd
+}
+
+func newBenchHVP() *cobra.Command {
+	var flags benchFlags
+	var devices int
+	var bn string
+	cmd := &cobra.Command{
+		Use:   "hvp",
+		Short: "Time Hessian-vector products against training gradients",
+		Long: `Time exact Hessian-vector products, the primal pass not counted where it is
+reused, in turn with training gradients of as many samples. Without --leaf the
+devices share the samples evenly.`,
+		Example: "  broadside bench hvp --model resnet20 --samples 128\n  broadside bench hvp --bn ghost --devices 1 --json",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(cmd, atLeast{"samples", flags.Batch, 1}, atLeast{"devices", devices, 0}); err != nil {
+				return err
+			}
+			if err := checkBatchNorm(bn); err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
+			r, err := bench.HVP(cmd.Context(), flags.Work, devices, bn == "ghost")
+			return finish(cmd, flags.json, r, err, printHVP)
+		},
+	}
+	flags.add(cmd)
+	flags.Precision = "f32"
+	cmd.Flags().StringVar(&flags.Model, "model", "resnet20", "network, as in model.name")
+	cmd.Flags().IntVar(&flags.Batch, "samples", 128, "samples of the loss")
+	cmd.Flags().IntVar(&devices, "devices", 0, "devices to use; 0: one per CPU core")
+	cmd.Flags().StringVar(&bn, "bn", "eval", "batch normalisation by running statistics (eval) or by each ghost's own (ghost)")
+	return cmd
+}

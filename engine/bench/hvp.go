@@ -1,0 +1,59 @@
+package bench
+
+import (
+	"context"
+	"runtime"
+
+	"broadside/engine/recipe"
+)
+
+// HVPResult is the cost of Hessian-vector products.
+type HVPResult struct {
+	Environment Environment `json:"environment"`
+	Setting                 // the batch is the number of samples
+	Devices     int         `json:"devices"`
+	BatchNorm   string      `json:"batch_norm"`    // eval or ghost
+	Reused      bool        `json:"primal_reused"` // a product needs no forward and backward pass of its own
+	ProductMS   Spread      `json:"product_ms"`    // after the first, which also runs the primal pass
+	GradientMS  Spread      `json:"gradient_ms"`   // of training on the same number of samples
+	Ratio       Spread      `json:"ratio"`
+}
+
+// HVP measures Hessian-vector products over w.Batch samples and in turn with them training gradients. Where
+// the leaf is left open the devices share the samples evenly, so that all work and none has a second leaf, which
+// would have it repeat the primal pass.
+func HVP(ctx context.Context, w Work, devices int, ghost bool) (*HVPResult, error) {
+	if w.Leaf == 0 {
+		w.Leaf = evenLeaf(w.Batch, devices)
+	}
+	b, setting, err := w.open(devices)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	product, reused, err := b.Hessian(ghost)
+	if err != nil {
+		return nil, err
+	}
+	took, err := rounds(ctx, w, product, b.Gradient)
+	if err != nil {
+		return nil, err
+	}
+	out := &HVPResult{Environment: environment(b.Device()), Setting: setting, Devices: b.Devices(), BatchNorm: "eval", Reused: reused,
+		ProductMS: milliseconds(took[0]), GradientMS: milliseconds(took[1]), Ratio: ratios(took[0], took[1])}
+	if ghost {
+		out.BatchNorm = "ghost"
+	}
+	return out, nil
+}
+
+// evenLeaf is the leaf that gives each device one, or all samples where they do not divide.
+func evenLeaf(samples, devices int) int {
+	if devices == 0 {
+		devices = min(runtime.NumCPU(), recipe.Default().Batch.Lanes)
+	}
+	if samples%devices == 0 {
+		return samples / devices
+	}
+	return samples
+}
