@@ -33,8 +33,10 @@ fuzz: ## a minute of fuzzing for each parser
 		done; \
 	done
 
-bench: ## rates of kernels and training steps
-	go test -run '^$$' -bench . -benchtime 2s ./kernels/conformance ./engine
+bench: build ## updates, kernels and Hessian-vector products against this machine's limits; bench/compare.py adds PyTorch
+	$(BIN) bench step --model resnet20 --batch 256 --attack
+	$(BIN) bench kernels --shapes resnet18-cifar
+	$(BIN) bench hvp --model resnet20 --samples 128
 
 lint: ## formatting and static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }

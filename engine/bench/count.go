@@ -19,7 +19,12 @@ func flops(c kernels.Call) float64 {
 
 // bytes counts every argument of a call once, its workspace not: what the call must move if no cache held it.
 func bytes(c kernels.Call) (float64, error) {
-	args, err := ref.Layout(c.Kernel, c.Shape, 1)
+	shape := c.Shape
+	if s, ok := shape.(kernels.AugmentShape); ok {
+		s.Images = s.N // it reads those it gathers, not the whole set
+		shape = s
+	}
+	args, err := ref.Layout(c.Kernel, shape, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -28,11 +33,9 @@ func bytes(c kernels.Call) (float64, error) {
 		if c.Args[i].IsNone() {
 			continue
 		}
-		switch {
-		case a.Kind == ref.Byte: // the images that are gathered, not all
-			s := c.Shape.(kernels.AugmentShape)
-			sum += float64(s.N) * float64(s.H) * float64(s.W) * float64(s.C)
-		default:
+		if a.Kind == ref.Byte {
+			sum += float64(a.Cells)
+		} else {
 			sum += 4 * float64(a.Cells)
 		}
 	}

@@ -1,0 +1,97 @@
+"""What the PyTorch sides of the comparison share: flags, settings, timing, and being driven from outside.
+
+A peer builds its work once. Alone it measures it and prints one JSON object. With --serve it prints a line when
+it is ready and then answers every line of its input with one measurement, so that compare.py can let it take
+turns with Broadside.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "testdata" / "golden"))
+
+
+def parser(doc):
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", default="resnet20", help="a name that models.build knows")
+    p.add_argument("--image", type=int, default=0, help="height and width of the images; 0: the model's usual ones")
+    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--contiguous", action="store_true", help="PyTorch's default memory format instead of channels_last")
+    p.add_argument("--time", type=float, default=4, help="seconds of one measurement")
+    p.add_argument("--repetitions", type=int, default=5, help="measurements")
+    p.add_argument("--serve", action="store_true", help="measure once for every line of the input")
+    return p
+
+
+def start(options):
+    """Imports PyTorch with its threads and denormals set, and returns it."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # read when PyTorch is loaded
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # before the other threads start: they inherit it
+    torch.manual_seed(1)
+    return torch
+
+
+def network(torch, options, batch):
+    """Returns the model, random images and random labels."""
+    import models
+
+    channels, height, width = models.input_shape(options.model)
+    classes = 1000 if height > 64 else 10
+    if options.image:
+        height = width = options.image
+    layout = torch.contiguous_format if options.contiguous else torch.channels_last
+    model = models.build(options.model, classes).to(memory_format=layout)
+    x = torch.rand(batch, channels, height, width).to(memory_format=layout)
+    return model, x, torch.randint(classes, (batch,))
+
+
+def measure(work, seconds):
+    """Seconds that one run of work takes, over runs of at least `seconds`."""
+    start, runs = time.perf_counter(), 0
+    while runs == 0 or time.perf_counter() - start < seconds:
+        work()
+        runs += 1
+    return (time.perf_counter() - start) / runs
+
+
+def run(torch, options, work):
+    """Warms work up, then measures it as the options say."""
+    for _ in range(3):
+        work()
+    if options.serve:
+        print(json.dumps({"ready": True, **environment(torch)}), flush=True)
+        for _ in sys.stdin:
+            print(json.dumps({"seconds": measure(work, options.time)}), flush=True)
+        return
+    took = [measure(work, options.time) for _ in range(options.repetitions)]
+    print(json.dumps({**vars(options), **environment(torch), "seconds": spread(took)}, indent=1))
+
+
+def spread(values):
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def environment(torch):
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name(),
+            "mkldnn": torch.backends.mkldnn.is_available(), "capability": torch.backends.cpu.get_cpu_capability(),
+            "omp": {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "KMP_", "ONEDNN_"))}}
+
+
+def cpu_name():
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
