@@ -6,7 +6,8 @@
 //	avx512   64-byte vectors, AVX-512 F, VL, DQ and BW
 //	avx2     32-byte vectors, AVX2 and FMA
 //	wide     avx512's 64-byte vectors compiled for AVX2, so that any machine can test that code
-//	scalar   16-byte vectors of the base instruction set (SSE2, NEON)
+//	neon     16-byte vectors, every arm64 processor
+//	scalar   16-byte vectors of the base instruction set of other processors (SSE2 on x86-64)
 //
 // A kernel runs on one thread: package broadside/cgo/cpu makes devices of these tables.
 package cpu

@@ -21,7 +21,11 @@ const struct {
     {"avx2", bs_cpu_fma_avx2},
     {"wide", bs_cpu_fma_avx2},
 #endif
+#if defined(__aarch64__)
+    {"neon", bs_cpu_fma_neon},
+#else
     {"scalar", bs_cpu_fma_scalar},
+#endif
 };
 
 // best returns the highest rate of several short runs: what else the machine does only slows it down.

@@ -27,7 +27,7 @@ func TestThreadSecondsRise(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	start := ThreadSeconds()
-	if _, err := Peak("scalar"); err != nil {
+	if _, err := Peak(base()); err != nil {
 		t.Fatal(err)
 	}
 	if took := ThreadSeconds() - start; !(took > 0.01) {

@@ -43,7 +43,11 @@ const bs_kernels *const all_tables[] = {
 #if defined(__x86_64__)
     &bs_cpu_table_avx512, &bs_cpu_table_avx2, &bs_cpu_table_wide,
 #endif
+#if defined(__aarch64__)
+    &bs_cpu_table_neon,
+#else
     &bs_cpu_table_scalar,
+#endif
 };
 
 bool supported(const bs_kernels *table) {

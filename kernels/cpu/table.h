@@ -9,7 +9,11 @@ extern "C" {
 #endif
 
 /* The tables. One that this processor cannot run must not be used; bs_cpu_kernels sees to that. */
+#if defined(__aarch64__)
+extern const bs_kernels bs_cpu_table_neon;
+#else
 extern const bs_kernels bs_cpu_table_scalar;
+#endif
 #if defined(__x86_64__)
 extern const bs_kernels bs_cpu_table_avx2, bs_cpu_table_avx512, bs_cpu_table_wide;
 #endif
@@ -17,7 +21,11 @@ extern const bs_kernels bs_cpu_table_avx2, bs_cpu_table_avx512, bs_cpu_table_wid
 /* Measuring, not part of the kernels' ABI. Each instruction set has a loop of multiply-adds in registers,
  * which returns the floating point operations it did (peak.h). */
 typedef double (*bs_cpu_fma_loop)(int64_t rounds, volatile float *seed);
+#if defined(__aarch64__)
+double bs_cpu_fma_neon(int64_t rounds, volatile float *seed);
+#else
 double bs_cpu_fma_scalar(int64_t rounds, volatile float *seed);
+#endif
 #if defined(__x86_64__)
 double bs_cpu_fma_avx2(int64_t rounds, volatile float *seed);
 double bs_cpu_fma_avx512(int64_t rounds, volatile float *seed);
