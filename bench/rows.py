@@ -34,7 +34,7 @@ ROWS = {
     "hvp-batch": hvp("ghost", "train", "BN in train mode"),
     "fgsm": {"kind": "fgsm", "what": "FGSM on ResNet-20 over forward + input gradient", "model": "resnet20", "most": 1.05},
     "workers": {"kind": "workers", "what": "ResNet-20, 2 workers over 1", "model": "resnet20", "least": 1.9},
-    "conv-share": {"kind": "share", "what": "3x3 convolutions of ResNet-18, share of peak",
+    "conv-share": {"kind": "share", "what": "3x3 convolutions of ResNet-18, share of peak, direct count",
                    "model": "resnet18-cifar", "window": "3x3", "least": 0.75},
     "memory": {"kind": "memory", "what": "ResNet-20, peak memory at batch 16,384 over 256", "model": "resnet20",
                "batches": [256, 16384], "most": 1.1},

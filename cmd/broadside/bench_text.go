@@ -54,6 +54,12 @@ func printKernels(w io.Writer, r *bench.KernelsResult) error {
 	if err := table(w, "KERNEL\tSHAPE\tCALLS\tMS EACH\tGFLOP/S\tOF PEAK\tGB/S\tOF STREAM", r.Kernels, row); err != nil {
 		return err
 	}
+	for _, k := range r.Windows {
+		if k.PeakShare > 1 {
+			fmt.Fprintln(w, "\nmultiply-adds are counted as the layer is defined: Winograd's convolutions need fewer, and so exceed the peak")
+			break
+		}
+	}
 	fmt.Fprintln(w)
 	return table(w, "CONVOLUTIONS\tWINDOW\tCALLS\tMS IN ALL\tGFLOP/S\tOF PEAK", r.Windows, func(k bench.KernelRate) string {
 		return fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.1f\t%.1f%%", k.Kernel, k.Window, k.Calls, k.MS, k.GFLOPS, 100*k.PeakShare)
