@@ -58,6 +58,10 @@ func New(isa string) (*Device, error) {
 // Available returns the names that [New] takes on this processor, best first.
 func Available() []string { return tables.Available() }
 
+// HardwareBF16 reports whether convolutions with rounded factors (BF16) run on instructions for bfloat16.
+// Other devices compute the same by rounding, at the speed of float32 at best.
+func (d *Device) HardwareBF16() bool { return d.isa == "avx512bf16" }
+
 // Name returns "cpu" and the instruction set, as in "cpu (avx2)".
 func (d *Device) Name() string { return "cpu (" + d.isa + ")" }
 

@@ -3,11 +3,12 @@
 // The kernels are in the .h files, one family each; isa_*.cpp compile them under the target pragma of
 // an instruction set; table.cpp picks a table that this processor can run. The tables:
 //
-//	avx512   64-byte vectors, AVX-512 F, VL, DQ and BW
-//	avx2     32-byte vectors, AVX2 and FMA
-//	wide     avx512's 64-byte vectors compiled for AVX2, so that any machine can test that code
-//	neon     16-byte vectors, every arm64 processor
-//	scalar   16-byte vectors of the base instruction set of other processors (SSE2 on x86-64)
+//	avx512bf16  avx512 with products of bfloat16 in hardware (AVX512_BF16)
+//	avx512      64-byte vectors, AVX-512 F, VL, DQ and BW
+//	avx2        32-byte vectors, AVX2 and FMA
+//	wide        avx512bf16's 64-byte vectors compiled for AVX2, so that any machine can test that code
+//	neon        16-byte vectors, every arm64 processor
+//	scalar      16-byte vectors of the base instruction set of other processors (SSE2 on x86-64)
 //
 // A kernel runs on one thread: package broadside/cgo/cpu makes devices of these tables.
 package cpu

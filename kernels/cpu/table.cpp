@@ -41,7 +41,7 @@ public:
 
 const bs_kernels *const all_tables[] = {
 #if defined(__x86_64__)
-    &bs_cpu_table_avx512, &bs_cpu_table_avx2, &bs_cpu_table_wide,
+    &bs_cpu_table_avx512bf16, &bs_cpu_table_avx512, &bs_cpu_table_avx2, &bs_cpu_table_wide,
 #endif
 #if defined(__aarch64__)
     &bs_cpu_table_neon,
@@ -55,9 +55,10 @@ bool supported(const bs_kernels *table) {
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (table == &bs_cpu_table_avx2 || table == &bs_cpu_table_wide) return avx2;
-  if (table == &bs_cpu_table_avx512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  if (table == &bs_cpu_table_avx512) return avx512;
+  if (table == &bs_cpu_table_avx512bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return table != nullptr;
 }
