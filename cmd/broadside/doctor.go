@@ -29,9 +29,8 @@ func examine() []finding {
 		{What: "platform", Found: fmt.Sprintf("%s/%s, %s", runtime.GOOS, runtime.GOARCH, runtime.Version())},
 		{What: "cores", Found: fmt.Sprint(runtime.NumCPU())},
 		memory(),
-		cpuKernels(),
 	}
-	return append(out, gpu(), runsFolder())
+	return append(append(out, cpuKernels()...), gpu(), runsFolder())
 }
 
 func memory() finding {
@@ -50,18 +49,23 @@ func memory() finding {
 	return f
 }
 
-func cpuKernels() finding {
+// cpuKernels tells which kernels run here, and how they compute train.precision bf16.
+func cpuKernels() []finding {
 	f := finding{What: "CPU kernels"}
 	d, err := cgocpu.New("")
 	if err != nil {
 		f.Missing = err.Error()
-		return f
+		return []finding{f}
 	}
 	f.Found = fmt.Sprintf("%s of %s", strings.TrimSuffix(strings.TrimPrefix(d.Name(), "cpu ("), ")"), strings.Join(cgocpu.Available(), ", "))
 	if forced := os.Getenv(cgocpu.ISAVariable); forced != "" {
 		f.Found += fmt.Sprintf(" (forced by %s)", cgocpu.ISAVariable)
 	}
-	return f
+	bf16 := finding{What: "precision bf16", Found: "in hardware (AVX512_BF16)"}
+	if !d.HardwareBF16() {
+		bf16.Found, bf16.Missing = "emulated by rounding, slower than f32", "a CPU with AVX512_BF16, for speed"
+	}
+	return []finding{f, bf16}
 }
 
 // gpu looks for an NVIDIA driver; this build computes on CPUs only.
