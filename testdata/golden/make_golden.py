@@ -30,7 +30,7 @@ CASES = {
     "f1": {"batch": 8, "size": 28, "images": "images27", "lr": 0.005},
     "resnet8": {"batch": 4, "size": 16, "images": "images118", "lr": 0.01},
     "resnet20": {"batch": 4, "size": 16, "images": "images139", "lr": 0.001},
-    "wrn16-2": {"batch": 4, "size": 16, "images": "images78", "lr": 0.002},
+    "wrn16-2": {"batch": 4, "size": 16, "images": "images78", "lr": 0.001},
 }
 SAMPLES = 16
 PROJECTIONS = 4
