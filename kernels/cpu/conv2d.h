@@ -6,6 +6,7 @@
 
 #include "conv2d_plan.h"
 #include "conv2d_bf16.h"
+#include "conv2d_transpose.h"
 #include "conv2d_correlate.h"
 #include "conv2d_weight.h"
 #include "conv2d_winograd.h"
@@ -14,19 +15,6 @@
 // Aims for tiles of the correlations: window cells, and at least so many positions that reading the
 // packed weights costs little.
 enum { correlate_tile_cells = 32768, correlate_tile_pixels = 128 };
-
-// pack_filter packs the weights of one run: dst[i][lane] = src[i element + lane channel], zero-padded
-// from `lanes` to `width`.
-static void pack_filter(const float *src, index_t len, index_t element, index_t lanes, index_t channel,
-                        index_t width, float *dst) {
-  if (lanes < width) memset(dst, 0, sizeof(float) * len * width);
-  if (channel == 1) {
-    for (index_t i = 0; i < len; i++) memcpy(dst + i * width, src + i * element, sizeof(float) * lanes);
-    return;
-  }
-  for (index_t l = 0; l < lanes; l++)
-    for (index_t i = 0; i < len; i++) dst[i * width + l] = src[i * element + l * channel];
-}
 
 // ---- forward
 
@@ -52,7 +40,7 @@ static void pack_forward(const conv_shape &s, const float *w, float *packed) {
   for (index_t g = 0; g < s.groups; g++) {
     for (index_t k = 0; k < channels; k += max_vectors * VW) {
       index_t lanes = min_index(channels - k, max_vectors * VW), width = round_up(lanes, VW);
-      pack_filter(w + (g * channels + k) * len, len, 1, lanes, len, width, packed);
+      pack_transposed(w + (g * channels + k) * len, len, lanes, len, width, packed);
       packed += len * width;
     }
   }
@@ -82,7 +70,7 @@ static sliding_window backward_window(const conv_shape &s) {
   v.step_h = v.step_w = 1;
   v.extent_h = phase_taps(s.r, s.stride_h, 0), v.extent_w = phase_taps(s.s, s.stride_w, 0);
   v.top = first_h - (v.extent_h - 1), v.left = first_w - (v.extent_w - 1);
-  set_direct(&v);
+  finish_window(&v);
   if (s.bf16) v.direct = false; // the copy is rounded
   return v;
 }
@@ -122,20 +110,34 @@ static index_t next_weights(const correlation &c, const phase &ph) {
   return ph.weights + c.groups * group_weight_cells(c, ph.taps_h * ph.taps_w);
 }
 
-// pack_backward packs a phase's weights: taps in reverse, input channels as lanes.
-static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index_t b, const float *w, float *packed) {
+// pack_taps packs the weights of output channels [k0, k1) of group g: taps in reverse, input channels as lanes.
+static void pack_taps(const conv_shape &s, const phase &ph, index_t a, index_t b, index_t g, index_t k0, index_t k1,
+                      const float *w, float *packed) {
   index_t inputs = s.c / s.groups, outputs = s.k / s.groups, filter = s.r * s.s * inputs;
-  for (index_t g = 0; g < s.groups; g++) {
+  index_t taps = ph.taps_h * ph.taps_w;
+  for (index_t t = 0; t < taps; t++) {
+    index_t i = ph.taps_h - 1 - t / ph.taps_w, j = ph.taps_w - 1 - t % ph.taps_w;
+    index_t tap = (a + s.stride_h * i) * s.s + b + s.stride_w * j;
     for (index_t c = 0; c < inputs; c += max_vectors * VW) {
       index_t lanes = min_index(inputs - c, max_vectors * VW), width = round_up(lanes, VW);
-      for (index_t i = ph.taps_h; i-- > 0;) {
-        for (index_t j = ph.taps_w; j-- > 0;) {
-          index_t tap = (a + s.stride_h * i) * s.s + b + s.stride_w * j;
-          pack_filter(w + g * outputs * filter + tap * inputs + c, outputs, filter, lanes, 1, width, packed);
-          packed += outputs * width;
-        }
-      }
+      const float *from = w + (g * outputs + k0) * filter + tap * inputs + c;
+      float *to = packed + taps * outputs * c + (t * outputs + k0) * width;
+      pack_lanes(from, filter, k1 - k0, lanes, width, to);
     }
+  }
+}
+
+// Output channels packed together: as many streams as the processor reads ahead of, and each writes
+// whole lines next to one another.
+enum { pack_channels = 16 };
+
+// pack_backward packs the weights of a phase.
+static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index_t b, const float *w, float *packed) {
+  index_t outputs = s.k / s.groups;
+  for (index_t g = 0; g < s.groups; g++) {
+    for (index_t k = 0; k < outputs; k += pack_channels)
+      pack_taps(s, ph, a, b, g, k, min_index(k + pack_channels, outputs), w, packed);
+    packed += ph.taps_h * ph.taps_w * outputs * round_up(s.c / s.groups, VW);
   }
 }
 
@@ -149,7 +151,7 @@ static void clear_tile(const conv_shape &s, const window_tile &tile, float *dx) 
 }
 
 static void backward_tile(const correlation &c, const conv_shape &s, const window_tile &tile, const float *packed,
-                          float *dx, const block_output &out) {
+                          float *dx, const block_output &out, prefetch_range *ahead) {
   index_t weights = 0;
   if (!out.add && s.stride_h * s.stride_w > 1) clear_tile(s, tile, dx);
   for (index_t a = 0; a < s.stride_h; a++) {
@@ -157,7 +159,7 @@ static void backward_tile(const correlation &c, const conv_shape &s, const windo
       phase ph = backward_phase(s, a, b);
       ph.weights = weights;
       weights = next_weights(c, ph);
-      if (ph.taps_h > 0 && ph.taps_w > 0) correlate_phase(c, ph, tile, packed, dx, out);
+      if (ph.taps_h > 0 && ph.taps_w > 0) correlate_phase(c, ph, tile, packed, dx, out, ahead);
     }
   }
 }
@@ -190,7 +192,8 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *)
     for (index_t row0 = 0; row0 < s.oh; row0 += c.tiles.rows) {
       window_tile tile = open_tile(c.window, c.tiles, n0, row0, x, packed + c.weight_cells);
       if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
-      correlate_phase(narrow, ph, tile, packed, y, out);
+      prefetch_range ahead = prefetch_source(c, tile, 1, x);
+      correlate_phase(narrow, ph, tile, packed, y, out, &ahead);
     }
   }
   return BS_OK;
@@ -226,7 +229,8 @@ static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, 
     for (index_t row0 = 0; row0 < c.window.rows; row0 += c.tiles.rows) {
       window_tile tile = open_tile(c.window, c.tiles, n0, row0, dy, packed + c.weight_cells);
       if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
-      backward_tile(narrow, s, tile, packed, dx, out);
+      prefetch_range ahead = prefetch_source(c, tile, s.stride_h * s.stride_w, dy);
+      backward_tile(narrow, s, tile, packed, dx, out, &ahead);
     }
   }
   return BS_OK;

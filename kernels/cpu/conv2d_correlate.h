@@ -34,6 +34,36 @@ struct block_output {
 typedef void (*correlate_fn)(const float *const *x, const float *w, const reduction &red, float *const *y,
                              const block_output &out);
 
+// finish_block stores the sums of a block, in one sweep per step: a short reduction leaves no time for
+// decisions at every vector.
+template <int P, int NV> BS_INLINE void finish_block(vf (&acc)[P][NV], float *const *y, const block_output &out) {
+  const bool full = out.lanes == NV * VW;
+  if (out.add) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; v++)
+        acc[p][v] += full ? load(y[p] + v * VW) : load_partial(y[p] + v * VW, out.lanes - v * VW);
+  }
+  if (out.relu) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; v++) acc[p][v] = vmax(zero(), acc[p][v]);
+  }
+  if (full) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; v++) store(y[p] + v * VW, acc[p][v]);
+    return;
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) store_partial(y[p] + v * VW, acc[p][v], out.lanes - v * VW);
+}
+
 // correlate_block computes P pixels: x[p] is pixel p's first tap, y[p] its first output channel.
 template <int P, int NV, bool Pairs>
 static void correlate_block(const float *const *x, const float *w, const reduction &red, float *const *y,
@@ -65,18 +95,7 @@ static void correlate_block(const float *const *x, const float *w, const reducti
       }
     }
   }
-#pragma GCC unroll 16
-  for (int p = 0; p < P; p++) {
-#pragma GCC unroll 2
-    for (int v = 0; v < NV; v++) {
-      float *to = y[p] + v * VW;
-      int lanes = out.lanes - v * VW;
-      vf sum = acc[p][v];
-      if (out.add) sum += load_partial(to, lanes);
-      if (out.relu) sum = vmax(zero(), sum);
-      store_partial(to, sum, lanes);
-    }
-  }
+  finish_block<P, NV>(acc, y, out);
 }
 
 template <int P, int NV, bool Pairs> static correlate_fn correlate_block_of(int pixels) {
@@ -123,12 +142,21 @@ BS_INLINE index_t group_weight_cells(const correlation &c, index_t taps) {
 // Longest part of the reduction done in one go: its packed weights stay in the L2 cache.
 enum { reduction_cells = 16384 };
 
+// prefetch_source spreads what the next tile reads of the source over the register blocks of this one.
+static prefetch_range prefetch_source(const correlation &c, const window_tile &tile, index_t phases,
+                                      const float *source) {
+  index_t pixels = tile.images * tile.rows * c.window.cols, channels = ceil_div(c.out_channels, max_vectors * VW);
+  index_t blocks = ceil_div(pixels, block_size(c.out_channels > VW ? 2 : 1));
+  return prefetch_window(c.window, c.tiles, tile.n0, tile.row0, source, phases * c.groups * channels * blocks);
+}
+
 // pixel_run is a walk over a tile's pixels of one phase.
 struct pixel_run {
   const float *x;
   float *y;
   index_t images, rows, cols;
   index_t x_image, x_row, x_pixel, y_image, y_row, y_pixel;
+  prefetch_range *ahead; // what the next tile reads
 };
 
 // correlate_pixels runs one part of the reduction over all pixels, in blocks of nearly equal size.
@@ -155,6 +183,7 @@ static void correlate_pixels(const pixel_run &run, int vectors, const float *w, 
       }
       xp = x_row, yp = y_row;
     }
+    prefetch_step(run.ahead);
     (b < larger ? large_fn : small_fn)(x, w, red, y, out);
   }
 }
@@ -183,11 +212,12 @@ static void correlate_channels(const pixel_run &run, int vectors, const float *w
 // correlate_phase computes the outputs of a phase that has taps in a tile. `out` holds what to do with
 // the sums.
 static void correlate_phase(const correlation &c, const phase &ph, const window_tile &tile, const float *weights,
-                            float *y, block_output out) {
+                            float *y, block_output out, prefetch_range *ahead) {
   index_t row0 = max_index(ph.first_h, tile.row0), row1 = min_index(ph.last_h, tile.row0 + tile.rows);
   if (row0 >= row1 || ph.first_w >= ph.last_w) return;
   const sliding_window &v = c.window;
   pixel_run run = {};
+  run.ahead = ahead;
   run.images = tile.images, run.rows = row1 - row0, run.cols = ph.last_w - ph.first_w;
   run.x_image = tile.image, run.x_row = tile.row * v.step_h, run.x_pixel = tile.pixel * v.step_w;
   run.y_pixel = c.out_step_w * c.out_c, run.y_row = c.out_step_h * c.out_w * c.out_c;

@@ -41,12 +41,13 @@ static bool conv_shape_from(const bs_conv2d &b, conv_shape *out) {
   return true;
 }
 
-// A window slides over the images of a tensor [n][h][w][c]. Position (i, j) of rows x cols positions
-// sees the extent_h x extent_w pixels from row top + step_h i and column left + step_w j; pixels
-// outside the image are zeros. Where there are none (direct) the tensor is read in place, else a
-// tile of positions is first copied into a zero-padded buffer with `pitch` cells from pixel to pixel.
+// A window slides over the images of a tensor: n images of h rows of w pixels of c channels, `image`,
+// `row` and `pixel` cells apart. Position (i, j) of rows x cols positions sees the extent_h x extent_w
+// pixels from row top + step_h i and column left + step_w j; pixels outside the image are zeros. Where
+// there are none (direct) the tensor is read in place, else a tile of positions is first copied into a
+// zero-padded buffer with `pitch` cells from pixel to pixel.
 struct sliding_window {
-  index_t n, h, w, c;
+  index_t n, h, w, c, image, row, pixel;
   index_t rows, cols, top, left, step_h, step_w, extent_h, extent_w;
   index_t pitch;
   bool direct;
@@ -56,10 +57,19 @@ BS_INLINE bool axis_inside(index_t first, index_t positions, index_t step, index
   return first >= 0 && first + (positions - 1) * step + extent <= size;
 }
 
-static void set_direct(sliding_window *v) {
-  v->pitch = v->c;
+// finish_window fills in the distances of a dense tensor, and whether it can be read in place.
+static void finish_window(sliding_window *v) {
+  v->pixel = v->pitch = v->c, v->row = v->w * v->pixel, v->image = v->h * v->row;
   v->direct = axis_inside(v->top, v->rows, v->step_h, v->extent_h, v->h) &&
               axis_inside(v->left, v->cols, v->step_w, v->extent_w, v->w);
+}
+
+// skip_pixels makes the pixels between the positions of a window of one pixel, without padding, part of
+// the distances: they are then never copied.
+static void skip_pixels(sliding_window *v) {
+  v->row *= v->step_h, v->pixel *= v->step_w;
+  v->h = v->rows, v->w = v->cols;
+  v->step_h = v->step_w = 1;
 }
 
 // forward_window is the window of the forward pass over its input.
@@ -68,7 +78,8 @@ static sliding_window forward_window(const conv_shape &s) {
   v.n = s.n, v.h = s.h, v.w = s.w, v.c = s.c;
   v.rows = s.oh, v.cols = s.ow, v.top = -s.pad_h, v.left = -s.pad_w;
   v.step_h = s.stride_h, v.step_w = s.stride_w, v.extent_h = s.r, v.extent_w = s.s;
-  set_direct(&v);
+  finish_window(&v);
+  if (s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) skip_pixels(&v);
   if (s.bf16) v.direct = false; // the copy is rounded
   return v;
 }
@@ -109,11 +120,11 @@ struct window_tile {
 
 // copy_pixels copies pixels into a buffer row.
 static void copy_pixels(const sliding_window &v, const float *from, index_t pixels, float *to) {
-  if (v.pitch == v.c) {
+  if (v.pitch == v.c && v.pixel == v.c) {
     memcpy(to, from, sizeof(float) * pixels * v.c);
     return;
   }
-  for (index_t i = 0; i < pixels; i++) memcpy(to + i * v.pitch, from + i * v.c, sizeof(float) * v.c);
+  for (index_t i = 0; i < pixels; i++) memcpy(to + i * v.pitch, from + i * v.pixel, sizeof(float) * v.c);
 }
 
 // copy_image_window copies rows [top, top + rows) of one image with the window's left and right margin.
@@ -128,7 +139,7 @@ static void copy_image_window(const sliding_window &v, const float *image, index
       continue;
     }
     memset(to, 0, sizeof(float) * first * v.pitch);
-    copy_pixels(v, image + (y * v.w + v.left + first) * v.c, last - first, to + first * v.pitch);
+    copy_pixels(v, image + y * v.row + (v.left + first) * v.pixel, last - first, to + first * v.pitch);
     memset(to + last * v.pitch, 0, sizeof(float) * (cols - last) * v.pitch);
   }
 }
@@ -139,17 +150,53 @@ static window_tile open_tile(const sliding_window &v, const tiling &t, index_t n
   window_tile tile = {};
   tile.n0 = n0, tile.row0 = row0;
   tile.images = min_index(t.images, v.n - n0), tile.rows = min_index(t.rows, v.rows - row0);
-  tile.pixel = v.direct ? v.c : v.pitch;
-  index_t top = v.top + row0 * v.step_h, image = v.h * v.w * v.c;
+  index_t top = v.top + row0 * v.step_h;
   if (v.direct) {
-    tile.row = v.w * v.c, tile.image = image;
-    tile.at = tensor + n0 * image + (top * v.w + v.left) * v.c;
+    tile.pixel = v.pixel, tile.row = v.row, tile.image = v.image;
+    tile.at = tensor + n0 * v.image + top * v.row + v.left * v.pixel;
     return tile;
   }
   index_t rows = buffer_rows(v, tile.rows);
-  tile.row = buffer_cols(v) * v.pitch, tile.image = rows * tile.row;
+  tile.pixel = v.pitch, tile.row = buffer_cols(v) * v.pitch, tile.image = rows * tile.row;
   tile.at = buffer;
   for (index_t i = 0; i < tile.images; i++)
-    copy_image_window(v, tensor + (n0 + i) * image, top, rows, buffer + i * tile.image);
+    copy_image_window(v, tensor + (n0 + i) * v.image, top, rows, buffer + i * tile.image);
   return tile;
+}
+
+// A piece of memory that the next tile needs, fetched towards the L2 cache in `step` bytes at a time
+// while this tile is computed: a tile that starts cold waits for memory at every new line.
+struct prefetch_range {
+  const char *at, *end;
+  index_t step;
+};
+
+// make_prefetch spreads [from, to) over so many calls of prefetch_step.
+static prefetch_range make_prefetch(const float *from, const float *to, index_t calls) {
+  const char *at = (const char *)from, *end = (const char *)to;
+  return {at, end, at < end ? round_up(ceil_div(end - at, max_index(calls, 1)), 64) : 0};
+}
+
+BS_INLINE void prefetch_step(prefetch_range *r) {
+  const char *stop = r->end - r->at < r->step ? r->end : r->at + r->step;
+  for (; r->at < stop; r->at += 64) __builtin_prefetch(r->at, 0, 2);
+}
+
+// next_tile is the tile after one, in the order of the kernels; false behind the last.
+static bool next_tile(const sliding_window &v, const tiling &t, index_t *n0, index_t *row0) {
+  *row0 += t.rows;
+  if (*row0 >= v.rows) *row0 = 0, *n0 += t.images;
+  return *n0 < v.n;
+}
+
+// prefetch_window covers the pixels of a tensor that the tile after (n0, row0) reads, less what this one
+// does. A window that skips pixels would fetch mostly what nobody reads.
+static prefetch_range prefetch_window(const sliding_window &v, const tiling &t, index_t n0, index_t row0,
+                                      const float *tensor, index_t calls) {
+  if (v.row != v.w * v.pixel || !next_tile(v, t, &n0, &row0)) return {};
+  index_t images = min_index(t.images, v.n - n0), rows = min_index(t.rows, v.rows - row0);
+  index_t top = v.top + row0 * v.step_h, overlap = row0 > 0 ? max_index(v.extent_h - v.step_h, 0) : 0;
+  index_t first = min_index(max_index(top + overlap, 0), v.h), last = min_index(top + buffer_rows(v, rows), v.h);
+  const float *from = tensor + n0 * v.image + first * v.row;
+  return make_prefetch(from, tensor + (n0 + images - 1) * v.image + last * v.row, calls);
 }

@@ -9,7 +9,8 @@
 struct weight_walk {
   index_t images, rows, cols;
   index_t x_image, x_row, x_pixel, y_image, y_row, y_pixel;
-  bool odd = false; // pairs of pixels: a single pixel follows each row's pairs
+  bool odd = false;   // pairs of pixels: a single pixel follows each row's pairs
+  bool fresh = false; // the sums hold nothing yet
 };
 
 typedef void (*weight_fn)(const float *x, const float *dy, const weight_walk &walk, float *sums);
@@ -30,11 +31,13 @@ BS_INLINE void weight_step(const float *x, const float *dy, int32_t mask, vf (&a
 
 template <int E, int NV, bool Pairs>
 static void weight_block(const float *x, const float *dy, const weight_walk &walk, float *sums) {
-  vf acc[E][NV];
+  vf acc[E][NV] = {};
+  if (!walk.fresh) {
 #pragma GCC unroll 16
-  for (int e = 0; e < E; e++)
+    for (int e = 0; e < E; e++)
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; v++) acc[e][v] = load(sums + (e * NV + v) * VW);
+      for (int v = 0; v < NV; v++) acc[e][v] = load(sums + (e * NV + v) * VW);
+  }
   const index_t x_pixel = walk.x_pixel, y_pixel = walk.y_pixel;
   for (index_t n = 0; n < walk.images; n++) {
     for (index_t row = 0; row < walk.rows; row++) {
@@ -68,8 +71,9 @@ static weight_fn choose_weight(int elements, int vectors, bool pairs = false) {
 }
 
 // The plan of a weight gradient. Packed sums: [group][block of channels][tap][input channel][lane], as
-// packed weights. A block of dy's channels is copied into a panel, zero-padded, where its last vector is
-// not full or its pixels lie badly in cache.
+// packed weights. A tile's window holds at most window.c input channels at a time. A block of dy's
+// channels is copied into a panel, zero-padded, where its last vector is not full or its pixels lie
+// badly in cache.
 struct weight_plan {
   conv_shape shape;
   sliding_window window;
@@ -79,13 +83,30 @@ struct weight_plan {
   index_t sum_cells, bias_cells, panel_cells, cells; // cells: the whole workspace
 };
 
-// Pixels a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels that
-// reads a line of each would evict its own lines.
+// Pixels of dy a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels
+// that reads a line of each would evict its own lines.
 enum { conflict_cells = 128 };
 
-// Aims for tiles: x in the L1 cache where the sums are few; larger tiles where they have to come from
-// outer caches each time.
-enum { weight_tile_cells = 4096, weight_tile_pixels = 64, weight_large_sums = 131072, weight_large_pixels = 128 };
+// Aims for tiles of few channels: a window in the L1 cache.
+enum { weight_tile_cells = 4096, weight_tile_pixels = 64 };
+
+// With many channels the sums come from outer caches for every tile, so a tile has more pixels: as many as
+// leave a line of each of them, and of dy's panel, in the L1 cache. The window is copied in blocks of
+// channels that fill register blocks and leave room in the L2 cache.
+// With few outputs that copy would not pay.
+enum { weight_wide_channels = 128, weight_wide_outputs = 32, weight_wide_pixels = 128 };
+enum { weight_pixel_block = 384, weight_filter_block = 96 };
+
+// choose_window decides how many channels a window holds, and where its pixels lie.
+static void choose_window(weight_plan *p) {
+  sliding_window &v = p->window;
+  p->tiles = make_tiling(v, weight_tile_cells, weight_tile_pixels);
+  if (p->shape.groups > 1 || v.c < weight_wide_channels || p->out_channels < weight_wide_outputs) return;
+  v.c = min_index(v.c, p->taps == 1 ? weight_pixel_block : weight_filter_block);
+  v.pitch = (line_up(v.c) / line_cells | 1) * line_cells; // an odd number of lines apart: all sets are used
+  v.direct = false;
+  p->tiles = make_tiling(v, 0, weight_wide_pixels);
+}
 
 static weight_plan make_weight_plan(const conv_shape &s) {
   weight_plan p = {};
@@ -93,11 +114,10 @@ static weight_plan make_weight_plan(const conv_shape &s) {
   p.in_channels = s.c / s.groups, p.out_channels = s.k / s.groups, p.taps = s.r * s.s;
   p.sum_cells = line_up(s.groups * p.taps * p.in_channels * round_up(p.out_channels, VW));
   p.bias_cells = line_up(round_up(s.k, VW));
-  if (s.c % conflict_cells == 0) p.window.pitch = s.c + line_cells, p.window.direct = false;
-  p.one_run = s.groups == 1 && p.window.pitch == s.c;
+  choose_window(&p);
+  index_t pixel = p.window.direct ? p.window.pixel : p.window.pitch;
+  p.one_run = s.groups == 1 && p.window.c == s.c && pixel == s.c;
   p.panel = s.bf16 || s.k % conflict_cells == 0;
-  p.tiles = make_tiling(p.window, weight_tile_cells,
-                        p.sum_cells > weight_large_sums ? weight_large_pixels : weight_tile_pixels);
   if (p.panel || p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
   p.cells = p.sum_cells + p.bias_cells + p.panel_cells + buffer_cells(p.window, p.tiles) + line_cells;
   return p;
@@ -114,27 +134,38 @@ static bool join_rows(weight_walk *w) {
   return true;
 }
 
-// pack_panel copies `lanes` channels of a tile's pixels of dy, zero-padded to `width`.
-static void pack_panel(const float *dy, index_t pixels, index_t pixel, int lanes, int width, float *panel) {
-  for (index_t i = 0; i < pixels; i++, dy += pixel, panel += width)
-    for (int v = 0; v < width; v += VW) store(panel + v, load_partial(dy + v, lanes - v));
-}
+// What the next tile reads.
+struct weight_prefetch {
+  prefetch_range x, dy;
+};
+
+// A part of the sums: input channels [first, first + count) of every tap, or all of them.
+struct weight_part {
+  index_t first, count;
+  bool fresh; // the first tile's
+  weight_prefetch *ahead;
+};
 
 // weight_channels adds a tile's products with one block of output channels to the sums.
-static void weight_channels(const weight_plan &p, const window_tile &tile, const float *x, const float *dy,
-                            const weight_walk &walk, int vectors, float *sums) {
-  index_t runs = p.one_run ? 1 : p.shape.s, len = p.one_run ? p.shape.s * p.in_channels : p.in_channels;
+static void weight_channels(const weight_plan &p, const window_tile &tile, const weight_part &part, const float *x,
+                            const float *dy, const weight_walk &walk, int vectors, float *sums) {
+  index_t runs = p.one_run ? 1 : p.shape.s, len = p.one_run ? p.shape.s * p.in_channels : part.count;
   index_t blocks = ceil_div(len, block_size(vectors)), small = len / blocks, larger = len % blocks;
+  index_t width = vectors * VW, run_cells = p.shape.s / runs * p.in_channels * width;
   bool pairs = p.shape.bf16 && bf16_pairs;
   weight_fn small_fn = choose_weight((int)small, vectors, pairs);
   weight_fn large_fn = choose_weight((int)small + 1, vectors, pairs);
+  sums += part.first * width;
   for (index_t r = 0; r < p.shape.r; r++) {
-    for (index_t s = 0; s < runs; s++) {
+    for (index_t s = 0; s < runs; s++, sums += run_cells) {
       const float *at = x + r * tile.row + s * tile.pixel;
+      float *to = sums;
       for (index_t b = 0; b < blocks; b++) {
         index_t size = small + (b < larger);
-        (b < larger ? large_fn : small_fn)(at, dy, walk, sums);
-        at += size, sums += size * vectors * VW;
+        prefetch_step(&part.ahead->x);
+        prefetch_step(&part.ahead->dy);
+        (b < larger ? large_fn : small_fn)(at, dy, walk, to);
+        at += size, to += size * width;
       }
     }
   }
@@ -145,7 +176,7 @@ static weight_walk walk_tile(const weight_plan &p, const window_tile &tile, inde
   const conv_shape &s = p.shape;
   weight_walk w = {};
   w.images = tile.images, w.rows = tile.rows, w.cols = s.ow;
-  w.x_image = tile.image, w.x_row = tile.row * s.stride_h, w.x_pixel = tile.pixel * s.stride_w;
+  w.x_image = tile.image, w.x_row = tile.row * p.window.step_h, w.x_pixel = tile.pixel * p.window.step_w;
   w.y_pixel = y_pixel, w.y_row = s.ow * y_pixel, w.y_image = tile.rows * w.y_row;
   if (join_rows(&w)) join_rows(&w);
   return w;
@@ -160,7 +191,7 @@ static void narrow_window(const weight_plan &p, const window_tile &tile, float *
 // narrow_panel packs rounded channels of dy, and returns the walk over the panel.
 static weight_walk narrow_panel(weight_walk w, const float *dy, index_t pixel, int lanes, int width, float *panel) {
   if (!bf16_pairs) {
-    pack_panel(dy, w.images * w.rows * w.cols, pixel, lanes, width, panel);
+    pack_lanes(dy, pixel, w.images * w.rows * w.cols, lanes, width, panel);
     round_cells(panel, w.images * w.rows * w.cols * width);
     return w;
   }
@@ -170,8 +201,9 @@ static weight_walk narrow_panel(weight_walk w, const float *dy, index_t pixel, i
   return w;
 }
 
-// weight_tile adds a tile's products to all sums. dy points to the tile's first pixel.
-static void weight_tile(const weight_plan &p, const window_tile &tile, const float *dy, float *panel, float *sums) {
+// weight_tile adds a tile's products to a part of the sums. dy points to the tile's first pixel.
+static void weight_tile(const weight_plan &p, const window_tile &tile, const weight_part &part, const float *dy,
+                        float *panel, float *sums) {
   const conv_shape &s = p.shape;
   index_t pixels = tile.images * tile.rows * s.ow;
   for (index_t g = 0; g < s.groups; g++) {
@@ -180,9 +212,10 @@ static void weight_tile(const weight_plan &p, const window_tile &tile, const flo
       const float *from = dy + g * p.out_channels + k;
       bool packed = p.panel || lanes % VW;
       weight_walk walk = walk_tile(p, tile, packed ? vectors * VW : s.k);
+      walk.fresh = part.fresh;
       if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
-      else if (packed) pack_panel(from, pixels, s.k, lanes, vectors * VW, panel);
-      weight_channels(p, tile, tile.at + g * p.in_channels, packed ? panel : from, walk, vectors, sums);
+      else if (packed) pack_lanes(from, s.k, pixels, lanes, vectors * VW, panel);
+      weight_channels(p, tile, part, tile.at + g * p.in_channels, packed ? panel : from, walk, vectors, sums);
       sums += p.taps * p.in_channels * vectors * VW;
     }
   }
@@ -208,25 +241,51 @@ static void add_sums(const weight_plan &p, const float *sums, float *dw) {
   for (index_t g = 0; g < p.shape.groups; g++) {
     for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
       index_t lanes = min_index(p.out_channels - k, max_vectors * VW), width = lanes > VW ? 2 * VW : VW;
-      for (index_t l = 0; l < lanes; l++, dw += elements)
-        for (index_t e = 0; e < elements; e++) dw[e] += sums[e * width + l];
+      add_transposed(sums, width, elements, lanes, elements, dw);
+      dw += lanes * elements;
       sums += elements * width;
     }
   }
+}
+
+// prefetch_tile covers what the tile after (n0, row0) reads of x and dy.
+static weight_prefetch prefetch_tile(const weight_plan &p, index_t n0, index_t row0, const float *x, const float *dy) {
+  index_t calls = p.shape.groups * p.taps * ceil_div(p.in_channels, wide_block);
+  calls *= ceil_div(p.out_channels, max_vectors * VW);
+  weight_prefetch ahead = {prefetch_window(p.window, p.tiles, n0, row0, x, calls), {}};
+  if (!next_tile(p.window, p.tiles, &n0, &row0)) return ahead;
+  index_t images = min_index(p.tiles.images, p.shape.n - n0), rows = min_index(p.tiles.rows, p.shape.oh - row0);
+  const float *from = dy + (n0 * p.shape.oh + row0) * p.shape.ow * p.shape.k;
+  ahead.dy = make_prefetch(from, from + images * rows * p.shape.ow * p.shape.k, calls);
+  return ahead;
+}
+
+// open_part opens the window of a tile for a block of channels from c on. It rounds what it copied.
+static weight_part open_part(const weight_plan &p, index_t n0, index_t row0, index_t c, const float *x, float *buffer,
+                             window_tile *tile) {
+  sliding_window window = p.window;
+  window.c = min_index(p.shape.c - c, p.window.c);
+  *tile = open_tile(window, p.tiles, n0, row0, x + c, buffer);
+  if (p.shape.bf16) narrow_window(p, *tile, buffer);
+  return {c, min_index(window.c, p.in_channels), n0 == 0 && row0 == 0, NULL};
 }
 
 // weight_gradient adds to dw and, where it is not NULL, to dbias.
 static void weight_gradient(const weight_plan &p, const float *x, const float *dy, float *dw, float *dbias,
                             float *work) {
   float *sums = work, *bias = sums + p.sum_cells, *panel = bias + p.bias_cells, *buffer = panel + p.panel_cells;
-  memset(sums, 0, sizeof(float) * (p.sum_cells + p.bias_cells));
+  memset(bias, 0, sizeof(float) * p.bias_cells);
   const conv_shape &s = p.shape;
   for (index_t n0 = 0; n0 < s.n; n0 += p.tiles.images) {
     for (index_t row0 = 0; row0 < s.oh; row0 += p.tiles.rows) {
-      window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
-      if (s.bf16) narrow_window(p, tile, buffer);
+      window_tile tile = {};
       const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
-      weight_tile(p, tile, dy_tile, panel, sums);
+      weight_prefetch ahead = prefetch_tile(p, n0, row0, x, dy);
+      for (index_t c = 0; c < s.c; c += p.window.c) {
+        weight_part part = open_part(p, n0, row0, c, x, buffer, &tile);
+        part.ahead = &ahead;
+        weight_tile(p, tile, part, dy_tile, panel, sums);
+      }
       if (dbias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);
     }
   }
