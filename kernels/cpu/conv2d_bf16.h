@@ -67,15 +67,15 @@ static void round_cells(float *p, index_t cells) {
 // halves rounds 2 VW cells to as many bfloat16s, a vector.
 BS_INLINE vf halves(vf low, vf high) {
 #if BS_BF16_PAIRS == 1
-  return (vf)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+  const __m256bh part[2] = {_mm512_cvtneps_pbh((__m512)low), _mm512_cvtneps_pbh((__m512)high)};
 #else
   typedef uint16_t half_vector __attribute__((vector_size(BS_VEC_BYTES / 2)));
-  half_vector part[2] = {__builtin_convertvector(round_bf16(low) >> 16, half_vector),
-                         __builtin_convertvector(round_bf16(high) >> 16, half_vector)};
+  const half_vector part[2] = {__builtin_convertvector(round_bf16(low) >> 16, half_vector),
+                               __builtin_convertvector(round_bf16(high) >> 16, half_vector)};
+#endif
   vf both;
   memcpy(&both, part, sizeof both);
   return both;
-#endif
 }
 
 // pair_run turns `channels` cells into ceil(channels / 2) pairs. `to` may be `from`, or in front of it.
