@@ -9,12 +9,19 @@
 #include "conv2d_transpose.h"
 #include "conv2d_correlate.h"
 #include "conv2d_weight.h"
+#include "conv2d_depthwise.h"
 #include "conv2d_winograd.h"
 #include "conv2d_winograd_weight.h"
 
 // Aims for tiles of the correlations: window cells, and at least so many positions that reading the
 // packed weights costs little.
 enum { correlate_tile_cells = 32768, correlate_tile_pixels = 128 };
+
+// choose_phase returns what computes a phase's outputs in a tile.
+typedef void (*phase_fn)(const correlation &c, const phase &ph, const window_tile &tile, const float *weights,
+                         float *y, block_output out, prefetch_range *ahead);
+
+static phase_fn choose_phase(const correlation &c) { return c.depthwise ? depthwise_phase : correlate_phase; }
 
 // ---- forward
 
@@ -25,7 +32,8 @@ static correlation forward_correlation(const conv_shape &s) {
   c.out_h = s.oh, c.out_w = s.ow, c.out_c = s.k;
   c.groups = s.groups, c.in_channels = s.c / s.groups, c.out_channels = s.k / s.groups;
   c.out_step_h = c.out_step_w = 1;
-  c.weight_cells = line_up(s.groups * group_weight_cells(c, s.r * s.s));
+  if (depthwise(s)) use_depthwise(&c);
+  c.weight_cells = line_up(c.groups * group_weight_cells(c, s.r * s.s));
   return c;
 }
 
@@ -36,6 +44,7 @@ static phase forward_phase(const conv_shape &s) {
 }
 
 static void pack_forward(const conv_shape &s, const float *w, float *packed) {
+  if (depthwise(s)) return pack_transposed(w, s.r * s.s, s.c, s.r * s.s, round_up(s.c, VW), packed);
   index_t channels = s.k / s.groups, len = s.r * s.s * (s.c / s.groups);
   for (index_t g = 0; g < s.groups; g++) {
     for (index_t k = 0; k < channels; k += max_vectors * VW) {
@@ -83,7 +92,8 @@ static correlation backward_correlation(const conv_shape &s) {
   c.out_h = s.h, c.out_w = s.w, c.out_c = s.c;
   c.groups = s.groups, c.in_channels = s.k / s.groups, c.out_channels = s.c / s.groups;
   c.out_step_h = s.stride_h, c.out_step_w = s.stride_w;
-  c.weight_cells = line_up(s.groups * group_weight_cells(c, s.r * s.s));
+  if (depthwise(s)) use_depthwise(&c);
+  c.weight_cells = line_up(c.groups * group_weight_cells(c, s.r * s.s));
   return c;
 }
 
@@ -133,6 +143,7 @@ enum { pack_channels = 16 };
 
 // pack_backward packs the weights of a phase.
 static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index_t b, const float *w, float *packed) {
+  if (depthwise(s)) return pack_depthwise_taps(s, ph, a, b, w, packed);
   index_t outputs = s.k / s.groups;
   for (index_t g = 0; g < s.groups; g++) {
     for (index_t k = 0; k < outputs; k += pack_channels)
@@ -159,7 +170,7 @@ static void backward_tile(const correlation &c, const conv_shape &s, const windo
       phase ph = backward_phase(s, a, b);
       ph.weights = weights;
       weights = next_weights(c, ph);
-      if (ph.taps_h > 0 && ph.taps_w > 0) correlate_phase(c, ph, tile, packed, dx, out, ahead);
+      if (ph.taps_h > 0 && ph.taps_w > 0) choose_phase(c)(c, ph, tile, packed, dx, out, ahead);
     }
   }
 }
@@ -193,7 +204,7 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *)
       window_tile tile = open_tile(c.window, c.tiles, n0, row0, x, packed + c.weight_cells);
       if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
       prefetch_range ahead = prefetch_source(c, tile, 1, x);
-      correlate_phase(narrow, ph, tile, packed, y, out, &ahead);
+      choose_phase(narrow)(narrow, ph, tile, packed, y, out, &ahead);
     }
   }
   return BS_OK;
@@ -243,6 +254,7 @@ static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg,
   const float *x = (const float *)arg[0], *dy = (const float *)arg[1];
   float *dw = (float *)arg[2], *dbias = (float *)arg[3], *work = align_cells(arg[4]);
   if (winograd_pays(s)) winograd_weight_gradient(winograd_weight(s), x, dy, dw, dbias, work);
+  else if (depthwise(s)) depthwise_weight_gradient(make_depthwise_plan(s), x, dy, dw, dbias, work);
   else weight_gradient(make_weight_plan(s), x, dy, dw, dbias, work);
   return BS_OK;
 }
@@ -258,5 +270,5 @@ static int64_t conv2d_workspace(int32_t kernel, const bs_shape *shape) {
   }
   if (kernel == BS_CONV2D_FORWARD) return correlation_cells(forward_correlation(s));
   if (kernel == BS_CONV2D_BACKWARD_INPUT) return correlation_cells(backward_correlation(s));
-  return make_weight_plan(s).cells;
+  return depthwise(s) ? make_depthwise_plan(s).cells : make_weight_plan(s).cells;
 }

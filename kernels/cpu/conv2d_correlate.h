@@ -122,6 +122,7 @@ struct correlation {
   index_t out_step_h, out_step_w; // distance of the outputs of neighbouring positions
   index_t weight_cells;           // packed weights
   bool pairs;                     // in_channels are pairs of bfloat16s
+  bool depthwise;                 // see conv2d_depthwise.h
 };
 
 // One of the correlation's interleaved outputs: position (i, j), if it lies in [first, last), is output
@@ -249,14 +250,14 @@ static void correlate_phase(const correlation &c, const phase &ph, const window_
 
 // use_pairs makes a correlation one of pairs of channels, where the target has them.
 static void use_pairs(correlation *c) {
-  if (!bf16_pairs) return;
+  if (!bf16_pairs || c->depthwise) return;
   c->in_channels = ceil_div(c->in_channels, 2);
   c->pairs = true;
 }
 
 // narrow_weights rounds a phase's packed weights in place. c has in_channels as they were packed.
 static void narrow_weights(const correlation &c, index_t taps, float *packed) {
-  if (!bf16_pairs) return round_cells(packed, c.groups * group_weight_cells(c, taps));
+  if (!bf16_pairs || c.depthwise) return round_cells(packed, c.groups * group_weight_cells(c, taps));
   float *to = packed;
   for (index_t g = 0; g < c.groups; g++) {
     for (index_t k = 0; k < c.out_channels; k += max_vectors * VW) {
@@ -269,7 +270,7 @@ static void narrow_weights(const correlation &c, index_t taps, float *packed) {
 
 // narrow_tile rounds a tile's window in its buffer.
 static void narrow_tile(const correlation &c, window_tile *tile, float *buffer) {
-  if (!bf16_pairs) return round_cells(buffer, tile->images * tile->image);
+  if (!bf16_pairs || c.depthwise) return round_cells(buffer, tile->images * tile->image);
   index_t pixels = tile->images * tile->image / tile->pixel, pixel = c.groups * ceil_div(c.in_channels, 2);
   pair_channels(buffer, pixels, c.groups, c.in_channels);
   tile->image = tile->image / tile->pixel * pixel, tile->row = tile->row / tile->pixel * pixel, tile->pixel = pixel;

@@ -83,8 +83,8 @@ struct weight_plan {
   index_t sum_cells, bias_cells, panel_cells, cells; // cells: the whole workspace
 };
 
-// Pixels of dy a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels
-// that reads a line of each would evict its own lines.
+// Pixels a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels that
+// reads a line of each would evict its own lines.
 enum { conflict_cells = 128 };
 
 // Aims for tiles of few channels: a window in the L1 cache.
@@ -97,15 +97,20 @@ enum { weight_tile_cells = 4096, weight_tile_pixels = 64 };
 enum { weight_wide_channels = 128, weight_wide_outputs = 32, weight_wide_pixels = 128 };
 enum { weight_pixel_block = 384, weight_filter_block = 96 };
 
-// choose_window decides how many channels a window holds, and where its pixels lie.
+// choose_window decides how many channels a window holds, and where its pixels lie. An odd number of lines
+// between copied pixels uses all sets of the cache.
 static void choose_window(weight_plan *p) {
   sliding_window &v = p->window;
-  p->tiles = make_tiling(v, weight_tile_cells, weight_tile_pixels);
-  if (p->shape.groups > 1 || v.c < weight_wide_channels || p->out_channels < weight_wide_outputs) return;
-  v.c = min_index(v.c, p->taps == 1 ? weight_pixel_block : weight_filter_block);
-  v.pitch = (line_up(v.c) / line_cells | 1) * line_cells; // an odd number of lines apart: all sets are used
-  v.direct = false;
-  p->tiles = make_tiling(v, 0, weight_wide_pixels);
+  if (p->shape.groups == 1 && v.c >= weight_wide_channels && p->out_channels >= weight_wide_outputs) {
+    v.c = min_index(v.c, p->taps == 1 ? weight_pixel_block : weight_filter_block);
+    v.pitch = (line_up(v.c) / line_cells | 1) * line_cells;
+    v.direct = false;
+    p->tiles = make_tiling(v, 0, weight_wide_pixels);
+    return;
+  }
+  if (!v.direct && v.c % conflict_cells == 0) v.pitch = v.c + line_cells;
+  index_t skipped = v.direct ? v.pixel / v.c : 1; // what lies between pixels takes part of the sets too
+  p->tiles = make_tiling(v, weight_tile_cells / skipped, weight_tile_pixels);
 }
 
 static weight_plan make_weight_plan(const conv_shape &s) {
