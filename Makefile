@@ -45,3 +45,11 @@ lint: ## formatting and static analysis
 
 clean:
 	rm -rf bin
+
+.PHONY: test-arm64 test-avx512-emulated
+
+test-arm64: ## the kernels' NEON code under qemu-user; says what is missing
+	kernels/emulate/arm64.sh
+
+test-avx512-emulated: ## the kernels' AVX-512 code in the Bochs emulator; says what is missing
+	kernels/emulate/avx512.sh
