@@ -87,41 +87,27 @@ BS_INLINE void transform_filter(const vf *g, vf *u) {
   }
 }
 
-// gather loads lanes that lie `stride` cells apart.
-BS_INLINE vf gather(const float *p, index_t stride) {
-  float a[VW];
-  for (index_t l = 0; l < VW; l++) a[l] = p[l * stride];
-  return load(a);
-}
-
-// A square of filters: [tap][row][lane], rows and lanes being output and input channels or the reverse.
-typedef float filter_square[9][VW][VW];
-
 // Where filters lie: element `tap` of the filter from input channel c to output channel k is
 // at[k k_step + c c_step + tap tap_step]. Either k_step or c_step is 1.
 struct filter_layout {
   index_t k_step, c_step, tap_step;
 };
 
-// read_square reads up to VW x VW filters; rows are the channels that are not contiguous.
-static void read_square(const filter_layout &f, const float *at, index_t rows, index_t lanes, filter_square out) {
-  index_t row_step = f.k_step == 1 ? f.c_step : f.k_step;
-  for (int tap = 0; tap < 9; tap++)
-    for (index_t r = 0; r < rows; r++)
-      store(out[tap][r], load_partial(at + tap * f.tap_step + r * row_step, (int)lanes));
+// read_filters reads one element of up to VW x VW filters: out[c] has the output channels as lanes.
+static void read_filters(const filter_layout &f, const float *at, index_t ks, index_t cs, vf (&out)[VW]) {
+  if (f.k_step != 1) return load_square(at, f.k_step, ks, cs, out);
+  for (index_t c = 0; c < cs; c++) out[c] = load_partial(at + c * f.c_step, (int)ks);
 }
 
-// pack_square transforms a square of filters; `packed` is where input channel 0 of its output channels
+// pack_square transforms up to VW x VW filters; `packed` is where input channel 0 of their output channels
 // goes, a vector of `width`.
 static void pack_square(const winograd &p, const filter_layout &f, const float *at, index_t ks, index_t cs,
                         index_t width, float *packed) {
-  filter_square square = {};
-  bool lanes_are_outputs = f.k_step == 1;
-  read_square(f, at, lanes_are_outputs ? cs : ks, lanes_are_outputs ? ks : cs, square);
+  vf square[9][VW];
+  for (int tap = 0; tap < 9; tap++) read_filters(f, at + tap * f.tap_step, ks, cs, square[tap]);
   for (index_t c = 0; c < cs; c++) {
     vf g[9], u[winograd_elements];
-    for (int tap = 0; tap < 9; tap++)
-      g[tap] = lanes_are_outputs ? load(square[tap][c]) : gather(&square[tap][0][c], VW);
+    for (int tap = 0; tap < 9; tap++) g[tap] = square[tap][c];
     transform_filter(g, u);
     for (int e = 0; e < winograd_elements; e++) store(packed + e * p.filter_plane + c * width, u[e]);
   }

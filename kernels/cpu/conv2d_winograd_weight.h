@@ -91,17 +91,18 @@ BS_INLINE void transform_sums(const vf *u, vf *g) {
 
 // add_square adds the filters of up to VW x VW channels to dw [k][3][3][c].
 static void add_square(const winograd &p, const float *sums, index_t width, index_t ks, index_t cs, float *dw) {
-  filter_square square; // [tap][input channel][output channel]
+  vf square[9][VW] = {};
   for (index_t c = 0; c < cs; c++) {
     vf u[winograd_elements], g[9];
     for (int e = 0; e < winograd_elements; e++) u[e] = load(sums + e * p.filter_plane + c * width);
     transform_sums(u, g);
-    for (int tap = 0; tap < 9; tap++) store(square[tap][c], g[tap]);
+    for (int tap = 0; tap < 9; tap++) square[tap][c] = g[tap];
   }
-  for (index_t k = 0; k < ks; k++) {
-    for (int tap = 0; tap < 9; tap++) {
+  for (int tap = 0; tap < 9; tap++) {
+    transpose_square(square[tap]);
+    for (index_t k = 0; k < ks; k++) {
       float *to = dw + (k * 9 + tap) * p.c;
-      store_partial(to, load_partial(to, (int)cs) + gather(&square[tap][0][k], VW), (int)cs);
+      store_partial(to, load_partial(to, (int)cs) + square[tap][k], (int)cs);
     }
   }
 }
