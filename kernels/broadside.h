@@ -43,7 +43,9 @@ typedef enum bs_status {
 /* Convolution; a linear layer is the case h = w = r = s = 1. Requires groups | c and groups | k.
  * With bf16 both factors of every product (x and w, dy and w, x and dy) are first rounded to bfloat16, to
  * nearest even; products and sums stay float. Not rounded: bias, what is accumulated onto, and the dy
- * that dbias sums. NaN stays NaN and infinity infinity; denormal numbers may count as 0. */
+ * that dbias sums. NaN stays NaN and infinity infinity; denormal numbers may count as 0.
+ * Without bf16, a 3x3 convolution of stride 1 may go through Winograd's F(2x2, 3x3) (Lavin and Gray 2016):
+ * then rounding errors, and an infinity as NaN, reach the neighbouring pixels or taps. */
 typedef struct bs_conv2d {
   int32_t n, h, w, c;                      /* input   [n][h][w][c] */
   int32_t k, r, s;                         /* weights [k][r][s][c/groups] */
