@@ -133,7 +133,7 @@ func (b *Benchmark) Gradient() error {
 
 // Hessian prepares products with the Hessian of the mean loss over a batch of samples and returns what computes
 // one. The first call also runs the primal pass, and the others reuse it where reused is true: where no device
-// has more than one leaf. ghost selects batch statistics instead of the running ones.
+// has more samples than a leaf. ghost selects batch statistics instead of the running ones.
 func (b *Benchmark) Hessian(ghost bool) (product func() error, reused bool, err error) {
 	f := b.trainer.fleet
 	samples := make([]int32, b.Batch())
@@ -155,7 +155,7 @@ func (b *Benchmark) Hessian(ghost bool) (product func() error, reused bool, err 
 	if err := h.Randomize(vectors[0], 0); err != nil {
 		return nil, false, err
 	}
-	return func() error { return h.Product(vectors[0], vectors[1]) }, h.leaves() <= len(f.workers), nil
+	return func() error { return h.Product(vectors[0], vectors[1]) }, h.reused(), nil
 }
 
 // Attack times an FGSM attack (Goodfellow et al. 2015) on a leaf, and in turn with it what no attack can do

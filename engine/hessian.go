@@ -10,20 +10,22 @@ import (
 )
 
 // hessian is the Hessian of the mean loss over some training samples, as an operator. Its leaves are
-// spread over lanes and devices like a training step's. A worker with a single leaf keeps the primal
-// pass, so that a product costs one tangent pass.
+// spread over lanes and devices like a training step's, but smaller where there are few samples, so that
+// every lane has some. A worker whose samples are no more than a leaf of training keeps their primal passes,
+// so that a product costs one tangent pass.
 type hessian struct {
 	fleet   *fleet
 	on      *resident
 	samples []int32
 	kind    programKind
+	size    int // samples of a leaf
 	seed    uint64
 	stream  uint32 // tells the random start vectors of probes apart
 
 	direction kernels.Memory
 	lanes     []kernels.Memory // as many as leaves reach; the others are nil
 	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
-	primal    []bool           // of each worker: the primal pass is in its arena
+	primal    []bool           // of each worker: the primal passes are in its seats
 	dot       kernels.Pass
 	result    kernels.Memory
 	products  int
@@ -38,9 +40,11 @@ const resultBase = graph.FreeBase
 // ones.
 func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64, stream uint32) (*hessian, error) {
 	h := &hessian{fleet: f, on: on, samples: samples, kind: hessianProgram, seed: seed, stream: stream, primal: make([]bool, len(f.workers))}
+	unit := 1 // samples that stay together
 	if ghost {
-		h.kind = ghostHessianProgram
+		h.kind, unit = ghostHessianProgram, f.ghost
 	}
+	h.size = min(ceilDiv(ceilDiv(len(samples), len(f.lanes)), unit)*unit, f.leaf.Capacity)
 	if err := h.alloc(); err != nil {
 		h.free()
 		return nil, err
@@ -69,9 +73,32 @@ func (h *hessian) alloc() (err error) {
 	return err
 }
 
-func (h *hessian) leaves() int {
-	return (len(h.samples) + h.fleet.leaf.Capacity - 1) / h.fleet.leaf.Capacity
+func (h *hessian) leaves() int { return ceilDiv(len(h.samples), h.size) }
+
+// leaf returns the samples of leaf i.
+func (h *hessian) leaf(i int) []int32 { return h.samples[i*h.size : min((i+1)*h.size, len(h.samples))] }
+
+// share returns how many leaves a worker computes, and whether it keeps their primal passes.
+func (h *hessian) share(w *worker) (leaves int, kept bool) {
+	for i := range h.leaves() {
+		if h.fleet.owns(w, i) {
+			leaves++
+		}
+	}
+	return leaves, leaves*h.size <= h.fleet.leaf.Capacity
 }
+
+// reused reports whether all workers keep their primal passes.
+func (h *hessian) reused() bool {
+	for _, w := range h.fleet.workers {
+		if _, kept := h.share(w); !kept {
+			return false
+		}
+	}
+	return true
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 // NewVector returns a zero vector.
 func (h *hessian) NewVector() (kernels.Memory, error) {
@@ -128,45 +155,50 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 
 // run computes a worker's leaves of a product.
 func (h *hessian) run(w *worker) error {
-	f, size := h.fleet, h.fleet.leaf.Capacity
-	mine := 0
+	defer w.sit(0)
+	_, kept := h.share(w)
+	seat := 0
 	for i := range h.leaves() {
-		if f.owns(w, i) {
-			mine++
-		}
-	}
-	for i := range h.leaves() {
-		if !f.owns(w, i) {
+		if !h.fleet.owns(w, i) {
 			continue
 		}
-		indices := h.samples[i*size : min((i+1)*size, len(h.samples))]
-		p, err := w.program(programKey{kind: h.kind, n: len(indices)})
-		if err != nil {
+		w.sit(seat)
+		if err := h.runLeaf(w, i); err != nil {
 			return err
 		}
-		if !h.primal[w.id] {
-			if err := h.runPrimal(w, p, indices); err != nil {
-				return err
-			}
-			h.primal[w.id] = mine == 1
-		}
-		w.bind(h.on)
-		lane := h.lanes[i%len(f.lanes)]
-		if i < len(f.lanes) {
-			w.bases[graph.GradBase] = lane
-			if err := w.zero.Run(&w.bases); err != nil {
-				return err
-			}
-		}
-		w.bases[graph.TangentBase], w.bases[graph.ProductBase] = h.direction, lane
-		if err := p.tangent.Run(&w.bases); err != nil {
-			return err
+		if kept {
+			seat++
 		}
 	}
+	h.primal[w.id] = kept
 	return nil
 }
 
-// runPrimal leaves activations and their gradients in the worker's arena.
+// runLeaf adds a leaf's product to its lane.
+func (h *hessian) runLeaf(w *worker, i int) error {
+	indices := h.leaf(i)
+	p, err := w.program(programKey{kind: h.kind, n: len(indices)})
+	if err != nil {
+		return err
+	}
+	if !h.primal[w.id] {
+		if err := h.runPrimal(w, p, indices); err != nil {
+			return err
+		}
+	}
+	w.bind(h.on)
+	lane := h.lanes[i%len(h.lanes)]
+	if i < len(h.lanes) { // the lane's first leaf
+		w.bases[graph.GradBase] = lane
+		if err := w.zero.Run(&w.bases); err != nil {
+			return err
+		}
+	}
+	w.bases[graph.TangentBase], w.bases[graph.ProductBase] = h.direction, lane
+	return p.tangent.Run(&w.bases)
+}
+
+// runPrimal leaves activations and their gradients at the worker's seat.
 func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 	if err := w.gather(h.on, augmentation{}, h.seed, 0, indices); err != nil {
 		return err

@@ -17,14 +17,18 @@ type worker struct {
 	jobs  chan job
 	done  chan struct{}
 
-	leaf, arena kernels.Memory
-	bases       [kernels.MaxBases]kernels.Memory
-	programs    map[programKey]*program
-	gathers     map[kernels.AugmentShape]kernels.Pass
-	zero        kernels.Pass // clears the gradient memory
-	key         [4]int32
-	floats      []float32
+	*seat            // where the worker computes now
+	seats    []*seat // the first is the usual one; a Hessian keeps a leaf in each
+	bases    [kernels.MaxBases]kernels.Memory
+	programs map[programKey]*program
+	gathers  map[kernels.AugmentShape]kernels.Pass
+	zero     kernels.Pass // clears the gradient memory
+	key      [4]int32
+	floats   []float32
 }
+
+// seat is the memory in which a leaf is computed.
+type seat struct{ leaf, arena kernels.Memory }
 
 // programKey tells the Programs of one network apart.
 type programKey struct {
@@ -54,9 +58,18 @@ func newWorker(f *fleet, id int, dev kernels.Device) (*worker, error) {
 	w := &worker{fleet: f, id: id, dev: dev, jobs: make(chan job), done: make(chan struct{}),
 		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{},
 		floats: make([]float32, f.leaf.Capacity)}
+	w.sit(0)
 	var err error
 	w.zero, err = dev.Prepare([]kernels.Call{w.clear()})
 	return w, err
+}
+
+// sit goes to the numbered seat, which stays empty until reserve furnishes it.
+func (w *worker) sit(number int) {
+	for len(w.seats) <= number {
+		w.seats = append(w.seats, &seat{})
+	}
+	w.seat = w.seats[number]
 }
 
 // clear is the call that zeroes the gradient memory.
@@ -84,10 +97,10 @@ func (w *worker) guard(j job) (err error) {
 	return j.run(w)
 }
 
-// program returns a compiled Program, compiling it at first use.
+// program returns a compiled Program, compiling it at first use, and makes room for it at the worker's seat.
 func (w *worker) program(k programKey) (*program, error) {
 	if p, ok := w.programs[k]; ok {
-		return p, nil
+		return p, w.reserve(p.ArenaCells)
 	}
 	f := w.fleet
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, BF16: f.bf16}
@@ -123,7 +136,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	return p, w.reserve(compiled.ArenaCells)
 }
 
-// reserve makes the arena at least so large.
+// reserve makes the seat's arena at least so large.
 func (w *worker) reserve(cells int) (err error) {
 	if w.leaf == nil {
 		if w.leaf, err = w.dev.Alloc(w.fleet.leaf.Cells()); err != nil {
@@ -191,7 +204,9 @@ func (w *worker) results(n int) (loss float64, correct int) {
 }
 
 func (w *worker) free() {
-	free(w.leaf, w.arena)
+	for _, s := range w.seats {
+		free(s.leaf, s.arena)
+	}
 	passes := []kernels.Pass{w.zero}
 	for _, p := range w.programs {
 		passes = append(passes, p.main, p.tangent)
