@@ -44,7 +44,7 @@ lint: ## formatting and static analysis
 	go run $(STATICCHECK) $(PACKAGES)
 
 clean:
-	rm -rf bin
+	rm -rf bin build
 
 .PHONY: test-arm64 test-avx512-emulated
 
@@ -53,3 +53,26 @@ test-arm64: ## the kernels' NEON code under qemu-user; says what is missing
 
 test-avx512-emulated: ## the kernels' AVX-512 code in the Bochs emulator; says what is missing
 	kernels/emulate/avx512.sh
+
+# ---- CUDA -----------------------------------------------------------------------------------
+
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+CUDA_HEADERS := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh)
+EMU          := build/emu
+EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-pragmas -Ikernels/emu -Ikernels -Ikernels/cuda
+EMU_OBJECTS  := $(patsubst kernels/cuda/%.cu,$(EMU)/%.o,$(CUDA_SOURCES)) $(EMU)/emu.o
+
+.PHONY: emu
+
+emu: $(EMU)/libbroadside_emu.so ## the CUDA kernels as a library for CPUs, for tests
+
+$(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
+	$(CXX) -shared -o $@ $^
+
+$(EMU)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/emu/*.h kernels/emu/*.cuh)
+	@mkdir -p $(EMU)
+	$(CXX) $(EMU_FLAGS) -x c++ -c -o $@ $<
+
+$(EMU)/emu.o: kernels/emu/emu.cpp $(CUDA_HEADERS) $(wildcard kernels/emu/*.h)
+	@mkdir -p $(EMU)
+	$(CXX) $(EMU_FLAGS) -c -o $@ $<

@@ -47,6 +47,12 @@ func New(isa string) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the CPU device: %w", err)
 	}
+	return Of(table)
+}
+
+// Of returns a device with any kernels (const bs_kernels *) that compute on host memory and are done when they
+// return.
+func Of(table unsafe.Pointer) (*Device, error) {
 	// The table's package may have been built against another header than this one.
 	if C.abi(table) != C.BS_ABI || C.size(table) != C.sizeof_bs_kernels {
 		return nil, fmt.Errorf("opening the CPU device: kernels of ABI %d with %d bytes, want ABI %d with %d: rebuild with go build -a",

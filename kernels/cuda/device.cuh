@@ -1,0 +1,46 @@
+// device.cuh: what every kernel file uses: queues, launches, checks of arguments.
+//
+// The kernels here compile with nvcc for GPUs and with a C++ compiler for the emulator (kernels/emu), so they
+// keep to what both know: launches go through launch(), instructions that C++ has no name for are functions
+// of ptx.cuh.
+#ifndef BROADSIDE_CUDA_DEVICE_CUH
+#define BROADSIDE_CUDA_DEVICE_CUH
+
+#include <cuda_runtime.h>
+
+#include "broadside.h"
+#include "queue.h"
+
+namespace bs {
+namespace cuda {
+
+inline const bs_cuda_queue &queue_of(void *stream) { return *(const bs_cuda_queue *)stream; }
+
+inline bs_status status_of(cudaError_t error) { return error == cudaSuccess ? BS_OK : BS_DEVICE_ERROR; }
+
+// launch queues a kernel. The arguments are converted to the kernel's parameters.
+template <typename... Params, typename... Args>
+bs_status launch(void *stream, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Args... args) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = queue_of(stream).stream;
+  return status_of(cudaLaunchKernelEx(&config, kernel, (Params)args...));
+}
+
+// all_set reports whether the arguments whose bits are set in mask are there.
+inline bool all_set(void *const *arg, uint32_t mask) {
+  for (int i = 0; mask >> i; i++)
+    if ((mask >> i & 1) && !arg[i]) return false;
+  return true;
+}
+
+template <typename T> T *arg_at(void *const *arg, int i) { return (T *)arg[i]; }
+
+template <typename T> T ceil_div(T a, T b) { return (a + b - 1) / b; }
+
+} // namespace cuda
+} // namespace bs
+
+#endif

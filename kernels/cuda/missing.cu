@@ -1,0 +1,37 @@
+// missing.cu: kernels still to be written. A line goes when its kernel comes; the file goes with the last.
+#include "kernels.cuh"
+
+namespace bs {
+namespace cuda {
+
+#define BS_MISSING(name) \
+  bs_status name(const bs_shape *, void *const *, void *) { return BS_UNSUPPORTED; }
+BS_MISSING(conv2d_forward)
+BS_MISSING(conv2d_backward_input)
+BS_MISSING(conv2d_backward_weight)
+BS_MISSING(batchnorm_forward)
+BS_MISSING(batchnorm_backward)
+BS_MISSING(batchnorm_tangent_forward)
+BS_MISSING(batchnorm_tangent_backward)
+BS_MISSING(batchnorm_fold)
+BS_MISSING(relu_backward)
+BS_MISSING(axpby)
+BS_MISSING(add)
+BS_MISSING(dot)
+BS_MISSING(norm)
+BS_MISSING(minmax)
+BS_MISSING(maxpool_forward)
+BS_MISSING(maxpool_backward)
+BS_MISSING(maxpool_tangent)
+BS_MISSING(avgpool_forward)
+BS_MISSING(avgpool_backward)
+BS_MISSING(dropout)
+BS_MISSING(softmax_xent)
+BS_MISSING(softmax_xent_tangent)
+BS_MISSING(augment)
+BS_MISSING(pgd_step)
+BS_MISSING(sgd)
+BS_MISSING(philox)
+
+} // namespace cuda
+} // namespace bs

@@ -1,0 +1,27 @@
+// table.cu: the table of CUDA kernels.
+#include "kernels.cuh"
+#include "run.h"
+
+namespace bs {
+namespace cuda {
+namespace {
+
+int64_t workspace(int32_t kernel, const bs_shape *shape) {
+  (void)kernel, (void)shape;
+  return 0;
+}
+
+bs_status run(const bs_kernels *table, const bs_call *call, int32_t n, void *const *base, void *stream, int32_t *failed) {
+  *failed = 0;
+  bs_status status = status_of(cudaSetDevice(queue_of(stream).device));
+  return status == BS_OK ? bs_run_calls(table, call, n, base, stream, failed) : status;
+}
+
+} // namespace
+} // namespace cuda
+} // namespace bs
+
+#define BS_ENTRY(NAME, name, shape, args) bs::cuda::name,
+extern "C" const bs_kernels bs_cuda_table = {BS_ABI, sizeof(bs_kernels), "cuda", {BS_KERNELS(BS_ENTRY)}, bs::cuda::workspace,
+                                             bs::cuda::run};
+#undef BS_ENTRY
