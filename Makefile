@@ -59,7 +59,7 @@ test-avx512-emulated: ## the kernels' AVX-512 code in the Bochs emulator; says w
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_HEADERS := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh)
 EMU          := build/emu
-EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-pragmas -Ikernels/emu -Ikernels -Ikernels/cuda
+EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-pragmas -Ikernels/emu/runtime -Ikernels -Ikernels/cuda
 EMU_OBJECTS  := $(patsubst kernels/cuda/%.cu,$(EMU)/%.o,$(CUDA_SOURCES)) $(EMU)/emu.o
 
 .PHONY: emu
@@ -69,10 +69,10 @@ emu: $(EMU)/libbroadside_emu.so ## the CUDA kernels as a library for CPUs, for t
 $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 	$(CXX) -shared -o $@ $^
 
-$(EMU)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/emu/*.h kernels/emu/*.cuh)
+$(EMU)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*)
 	@mkdir -p $(EMU)
 	$(CXX) $(EMU_FLAGS) -x c++ -c -o $@ $<
 
-$(EMU)/emu.o: kernels/emu/emu.cpp $(CUDA_HEADERS) $(wildcard kernels/emu/*.h)
+$(EMU)/emu.o: kernels/emu/runtime/emu.cpp $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*)
 	@mkdir -p $(EMU)
 	$(CXX) $(EMU_FLAGS) -c -o $@ $<

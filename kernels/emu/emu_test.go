@@ -13,7 +13,7 @@ import (
 // The sources are read so that Go's test cache knows when they change.
 func readSources(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"*", "../*.h", "../cuda/*", "../cuda/ptx/*", "../../Makefile"} {
+	for _, pattern := range []string{"*", "runtime/*", "../*.h", "../cuda/*", "../cuda/ptx/*", "../../Makefile"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)

@@ -1,4 +1,4 @@
-// ptx.cuh: the instructions of GPUs that C++ has no name for. kernels/emu/ptx.cuh is their twin in C++.
+// ptx.cuh: the instructions of GPUs that C++ has no name for. kernels/emu/runtime/ptx.cuh is their twin in C++.
 #ifndef BROADSIDE_CUDA_PTX_CUH
 #define BROADSIDE_CUDA_PTX_CUH
 
