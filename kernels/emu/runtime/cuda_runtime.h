@@ -82,6 +82,15 @@ void *dynamic_shared();
 // lane's next exchange but one. mask names the lanes that take part.
 const void *exchange(unsigned mask, const void *value, size_t bytes);
 
+// copy_later copies to shared memory, or writes zeros if there is no `from`, as late as a GPU may: when
+// wait_copies leaves only the `newest` youngest of the groups that commit_copies ends.
+void copy_later(void *shared, const void *from, int bytes);
+void commit_copies();
+void wait_copies(int newest);
+
+// expect_aligned ends the process where a GPU would fault.
+void expect_aligned(const void *p, size_t bytes);
+
 template <typename T> T from_lane(unsigned mask, T value, int source) {
   static_assert(sizeof(T) <= 64, "exchange");
   T result;

@@ -84,6 +84,12 @@ void exchange_contexts(Context &save, Context &load) { swapcontext(&save, &load)
 
 // ---- a block --------------------------------------------------------------------------------
 
+struct Copy { // an asynchronous one to shared memory
+  void *to;
+  const void *from; // NULL: zeros
+  int bytes, group;
+};
+
 enum State { ready, waits_block, waits_warp, done };
 
 struct Thread {
@@ -94,6 +100,8 @@ struct Thread {
   char *stack;
   void *sanitizer; // AddressSanitizer's record of its stack
   int turn;        // exchanges made, modulo 2
+  int group;       // of asynchronous copies, the one to be committed next
+  std::vector<Copy> copies;
 };
 
 struct Warp {
@@ -211,6 +219,8 @@ void run_block(bool backwards) {
     Thread &t = block.threads[i];
     t.state = ready;
     t.turn = 0;
+    t.group = 0;
+    t.copies.clear();
     t.stack = stack_of(i);
     prepare(t.context, t.stack, thread_main);
   }
@@ -304,6 +314,32 @@ const void *exchange(unsigned mask, const void *value, size_t bytes) {
   memcpy(slots + bytes * (size_t)lane(), value, bytes);
   sync_warp(mask);
   return slots;
+}
+
+void expect_aligned(const void *p, size_t bytes) {
+  if ((uintptr_t)p % bytes) hang("an address is not aligned");
+}
+
+void copy_later(void *shared, const void *from, int bytes) {
+  expect_aligned(shared, (size_t)bytes);
+  expect_aligned(from, (size_t)bytes);
+  Thread &t = self();
+  t.copies.push_back({shared, from, bytes, t.group});
+}
+
+void commit_copies() { self().group++; }
+
+void wait_copies(int newest) {
+  Thread &t = self();
+  size_t done = 0;
+  for (; done < t.copies.size() && t.copies[done].group < t.group - newest; done++) {
+    const Copy &c = t.copies[done];
+    if (c.from)
+      memcpy(c.to, c.from, (size_t)c.bytes);
+    else
+      memset(c.to, 0, (size_t)c.bytes);
+  }
+  t.copies.erase(t.copies.begin(), t.copies.begin() + (std::ptrdiff_t)done);
 }
 
 } // namespace emu
