@@ -38,6 +38,10 @@ inline bool all_set(void *const *arg, uint32_t mask) {
 
 template <typename T> T *arg_at(void *const *arg, int i) { return (T *)arg[i]; }
 
+// aligned_scratch is a workspace from its first multiple of 16 bytes on, which is at most scratch_slack cells in.
+enum { scratch_slack = 4 };
+template <typename T> T *aligned_scratch(void *workspace) { return (T *)(((uintptr_t)workspace + 15) & ~(uintptr_t)15); }
+
 template <typename T> T ceil_div(T a, T b) { return (a + b - 1) / b; }
 
 } // namespace cuda

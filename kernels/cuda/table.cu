@@ -4,12 +4,19 @@
 
 namespace bs {
 namespace cuda {
-namespace {
 
 int64_t workspace(int32_t kernel, const bs_shape *shape) {
-  (void)kernel, (void)shape;
+  if (bs_bad_shape(kernel, shape)) return -1;
+  switch (kernel) {
+  case BS_DOT:
+  case BS_NORM:
+  case BS_MINMAX:
+    return reduce_cells(shape->vector);
+  }
   return 0;
 }
+
+namespace {
 
 bs_status run(const bs_kernels *table, const bs_call *call, int32_t n, void *const *base, void *stream, int32_t *failed) {
   *failed = 0;
