@@ -28,6 +28,11 @@ template <typename Op> bs_status each(void *stream, int64_t count, Op op) {
   return launch(stream, each_kernel<Op>, each_blocks(count), dim3(each_threads), 0, count, op);
 }
 
+// divide is i / by for an element's number i: in 32 bits, where it fits, several times as fast.
+__device__ __forceinline__ int64_t divide(int64_t i, int32_t by) {
+  return i >> 32 == 0 ? (int64_t)((uint32_t)i / (uint32_t)by) : i / by;
+}
+
 // ---- maps: op(a, b, ...) on the elements of vectors ------------------------------------------
 
 // A vector of a map: const float * is read, float * read and written, overwritten written only.

@@ -14,16 +14,6 @@ BS_MISSING(batchnorm_backward)
 BS_MISSING(batchnorm_tangent_forward)
 BS_MISSING(batchnorm_tangent_backward)
 BS_MISSING(batchnorm_fold)
-BS_MISSING(maxpool_forward)
-BS_MISSING(maxpool_backward)
-BS_MISSING(maxpool_tangent)
-BS_MISSING(avgpool_forward)
-BS_MISSING(avgpool_backward)
-BS_MISSING(dropout)
-BS_MISSING(softmax_xent)
-BS_MISSING(softmax_xent_tangent)
-BS_MISSING(augment)
-BS_MISSING(philox)
 
 } // namespace cuda
 } // namespace bs
