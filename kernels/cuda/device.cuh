@@ -26,7 +26,9 @@ bs_status launch(void *stream, void (*kernel)(Params...), dim3 grid, dim3 block,
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = queue_of(stream).stream;
-  return status_of(cudaLaunchKernelEx(&config, kernel, (Params)args...));
+  cudaError_t error = cudaLaunchKernelEx(&config, kernel, (Params)args...);
+  ((bs_cuda_queue *)stream)->error = error;
+  return status_of(error);
 }
 
 // all_set reports whether the arguments whose bits are set in mask are there.

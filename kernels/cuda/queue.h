@@ -12,7 +12,7 @@ extern "C" {
  * index that points outside) it leaves in *fault, where the host finds it once the stream is idle. */
 typedef struct bs_cuda_queue {
   int32_t device;        /* ordinal, made current by run */
-  int32_t reserved;
+  int32_t error;         /* the cudaError_t of a launch that failed; launches set it */
   struct CUstream_st *stream;
   int32_t *fault;        /* a bs_status in memory that the device can write; never NULL */
 } bs_cuda_queue;
