@@ -9,11 +9,6 @@ namespace cuda {
 BS_MISSING(conv2d_forward)
 BS_MISSING(conv2d_backward_input)
 BS_MISSING(conv2d_backward_weight)
-BS_MISSING(batchnorm_forward)
-BS_MISSING(batchnorm_backward)
-BS_MISSING(batchnorm_tangent_forward)
-BS_MISSING(batchnorm_tangent_backward)
-BS_MISSING(batchnorm_fold)
 
 } // namespace cuda
 } // namespace bs

@@ -8,6 +8,11 @@ namespace cuda {
 int64_t workspace(int32_t kernel, const bs_shape *shape) {
   if (bs_bad_shape(kernel, shape)) return -1;
   switch (kernel) {
+  case BS_BATCHNORM_FORWARD:
+  case BS_BATCHNORM_BACKWARD:
+  case BS_BATCHNORM_TANGENT_FORWARD:
+  case BS_BATCHNORM_TANGENT_BACKWARD:
+    return batchnorm_cells(shape->batchnorm);
   case BS_DOT:
   case BS_NORM:
   case BS_MINMAX:
