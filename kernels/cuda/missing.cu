@@ -6,9 +6,6 @@ namespace cuda {
 
 #define BS_MISSING(name) \
   bs_status name(const bs_shape *, void *const *, void *) { return BS_UNSUPPORTED; }
-BS_MISSING(conv2d_forward)
-BS_MISSING(conv2d_backward_input)
-BS_MISSING(conv2d_backward_weight)
 
 } // namespace cuda
 } // namespace bs

@@ -17,6 +17,8 @@ int64_t workspace(int32_t kernel, const bs_shape *shape) {
   case BS_NORM:
   case BS_MINMAX:
     return reduce_cells(shape->vector);
+  case BS_CONV2D_BACKWARD_WEIGHT:
+    return conv2d_backward_weight_cells(shape->conv2d);
   }
   return 0;
 }
