@@ -1,4 +1,4 @@
-// device.cuh: what every kernel file uses: queues, launches, checks of arguments.
+// device.cuh: what every kernel file uses: queues, launches, arguments.
 //
 // The kernels here compile with nvcc for GPUs and with a C++ compiler for the emulator (kernels/emu), so they
 // keep to what both know: launches go through launch(), instructions that C++ has no name for are functions
@@ -31,20 +31,13 @@ bs_status launch(void *stream, void (*kernel)(Params...), dim3 grid, dim3 block,
   return status_of(error);
 }
 
-// all_set reports whether the arguments whose bits are set in mask are there.
-inline bool all_set(void *const *arg, uint32_t mask) {
-  for (int i = 0; mask >> i; i++)
-    if ((mask >> i & 1) && !arg[i]) return false;
-  return true;
-}
-
 template <typename T> T *arg_at(void *const *arg, int i) { return (T *)arg[i]; }
 
 // aligned_scratch is a workspace from its first multiple of 16 bytes on, which is at most scratch_slack cells in.
 enum { scratch_slack = 4 };
 template <typename T> T *aligned_scratch(void *workspace) { return (T *)(((uintptr_t)workspace + 15) & ~(uintptr_t)15); }
 
-template <typename T> T ceil_div(T a, T b) { return (a + b - 1) / b; }
+template <typename T> __host__ __device__ constexpr T ceil_div(T a, T b) { return (a + b - 1) / b; }
 
 } // namespace cuda
 } // namespace bs

@@ -11,20 +11,23 @@ template <int V> struct alignas(4 * V) lanes { float v[V]; };
 
 // load reads V floats, at once where `wide` says that p is aligned to them.
 template <int V, bool wide> __device__ __forceinline__ lanes<V> load(const float *p) {
-  if constexpr (wide) return *(const lanes<V> *)p;
   lanes<V> r;
+  if constexpr (wide) {
+    r = *(const lanes<V> *)p;
+  } else {
 #pragma unroll
-  for (int k = 0; k < V; k++) r.v[k] = p[k];
+    for (int k = 0; k < V; k++) r.v[k] = p[k];
+  }
   return r;
 }
 
 template <int V, bool wide> __device__ __forceinline__ void store(float *p, const lanes<V> &r) {
   if constexpr (wide) {
     *(lanes<V> *)p = r;
-    return;
-  }
+  } else {
 #pragma unroll
-  for (int k = 0; k < V; k++) p[k] = r.v[k];
+    for (int k = 0; k < V; k++) p[k] = r.v[k];
+  }
 }
 
 // aligned reports whether pointers are multiples of 16 bytes; NULL is.
