@@ -76,3 +76,5 @@ $(EMU)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*)
 $(EMU)/emu.o: kernels/emu/runtime/emu.cpp $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*)
 	@mkdir -p $(EMU)
 	$(CXX) $(EMU_FLAGS) -c -o $@ $<
+
+include kernels/cuda/cuda.mk

@@ -147,7 +147,10 @@ func (a *arena) call() error {
 		return err
 	}
 	defer pass.Free()
-	return pass.Run(&a.bases)
+	if err := pass.Run(&a.bases); err != nil {
+		return err
+	}
+	return kernels.Sync(a.dev)
 }
 
 func (a *arena) free() {
