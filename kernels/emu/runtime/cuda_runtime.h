@@ -2,8 +2,8 @@
 //
 // With this folder in front of the include path a C++ compiler takes kernels/cuda/*.cu as they are. A thread
 // of a block is a fiber; blocks run one after the other. What waits for others (__syncthreads, warp
-// instructions) hands over to the next fiber, in an order that changes from launch to launch, so that a missing
-// barrier shows. Shared memory starts as garbage. For tests: correct, not fast.
+// instructions) hands over to the next fiber, in an order that changes from block to block, so that a missing
+// barrier shows. Shared memory starts as NaN, and nothing may be written behind it. For tests: correct, not fast.
 #ifndef BROADSIDE_EMU_CUDA_RUNTIME_H
 #define BROADSIDE_EMU_CUDA_RUNTIME_H
 
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <functional>
+#include <tuple>
 #include <type_traits>
 
 #define __global__
@@ -66,10 +67,6 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 namespace emu {
 
 constexpr int warp_size = 32;
-
-// run_grid runs a kernel's blocks. It returns an error where a GPU would, and ends the process with a
-// message where a GPU would hang.
-int run_grid(dim3 grid, dim3 block, size_t shared, const void *kernel, const std::function<void()> &thread);
 
 void sync_block(int barrier, int threads); // threads: how many take part, 0 for all
 void sync_warp(unsigned mask);
@@ -180,10 +177,21 @@ struct cudaLaunchConfig_t {
   unsigned numAttrs;
 };
 
+namespace emu {
+
+// submit does work when the stream comes to it; without a stream at once.
+void submit(cudaStream_t stream, std::function<void()> work);
+
+// launch submits the run of a kernel's blocks. It returns an error where a GPU would; the run ends the process with a
+// message where a GPU would hang.
+int launch(const cudaLaunchConfig_t &config, const void *kernel, std::function<void()> thread);
+
+} // namespace emu
+
 template <typename... Params, typename... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(Params...), Args &&...args) {
-  return (cudaError_t)emu::run_grid(c->gridDim, c->blockDim, c->dynamicSmemBytes, (const void *)kernel,
-                                    [&] { kernel((Params)args...); });
+  std::tuple<Params...> values((Params)args...);
+  return (cudaError_t)emu::launch(*c, (const void *)kernel, [=] { std::apply(kernel, values); });
 }
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -194,8 +202,8 @@ template <typename F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttrib
 
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t) {
-  memset(p, value, bytes);
+inline cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream) {
+  emu::submit(stream, [=] { memset(p, value, bytes); });
   return cudaSuccess;
 }
 

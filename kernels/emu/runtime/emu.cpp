@@ -14,11 +14,9 @@
 #include <cuda_runtime.h>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-
-#include "queue.h"
-#include "run.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -124,14 +122,15 @@ struct Block {
   size_t scheduler_size;
   const std::function<void()> *body;
   char *shared;
+  size_t shared_bytes;
 };
 
 Block block;
 std::mutex one_at_a_time;
 std::map<const void *, int> shared_limit; // of a kernel, where it was raised
-unsigned launches;
+unsigned order = 1; // of the threads: decides which end of a block runs first
 
-constexpr size_t shared_most = 227 << 10, shared_usual = 48 << 10;
+constexpr size_t shared_most = 227 << 10, shared_usual = 48 << 10, shared_guard = 1 << 10;
 
 Thread &self() { return block.threads[block.running]; }
 
@@ -210,11 +209,34 @@ bool release_ended() {
   return true;
 }
 
-void run_block(bool backwards) {
+// open_shared fills the block's shared memory and what lies behind it with NaN.
+void open_shared() {
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_UNPOISON_MEMORY_REGION(block.shared, block.shared_bytes);
+#endif
+  memset(block.shared, 0xff, block.shared_bytes);
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(block.shared + block.shared_bytes, shared_most + shared_guard - block.shared_bytes);
+#else
+  memset(block.shared + block.shared_bytes, 0xff, shared_guard);
+#endif
+}
+
+// check_shared ends the process if the block wrote behind its shared memory, where a GPU would fault.
+void check_shared() {
+#if !defined(__SANITIZE_ADDRESS__)
+  for (size_t i = 0; i < shared_guard; i++)
+    if ((unsigned char)block.shared[block.shared_bytes + i] != 0xff) hang("the block wrote behind its shared memory");
+#endif
+}
+
+void run_block() {
+  order ^= order << 13, order ^= order >> 17, order ^= order << 5; // xorshift (Marsaglia 2003)
+  bool backwards = order >> 16 & 1;
   block.alive = block.count;
   memset(block.barriers, 0, sizeof block.barriers);
   for (Warp &w : block.warps) w.arrived = 0;
-  memset(block.shared, 0xff, shared_most); // NaN
+  open_shared();
   for (int i = 0; i < block.count; i++) {
     Thread &t = block.threads[i];
     t.state = ready;
@@ -234,6 +256,7 @@ void run_block(bool backwards) {
     }
     if (!moved && !release_ended()) hang("every thread waits");
   }
+  check_shared();
 }
 
 bool bad_configuration(dim3 grid, dim3 threads, size_t shared, const void *kernel) {
@@ -249,8 +272,9 @@ bool bad_configuration(dim3 grid, dim3 threads, size_t shared, const void *kerne
 int run_grid(dim3 grid, dim3 threads, size_t shared, const void *kernel, const std::function<void()> &body) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   if (bad_configuration(grid, threads, shared, kernel)) return cudaErrorInvalidConfiguration;
-  static char *shared_memory = (char *)aligned_alloc(1024, shared_most + 1024);
+  static char *shared_memory = (char *)aligned_alloc(1024, shared_most + shared_guard);
   block.shared = shared_memory;
+  block.shared_bytes = shared;
   block.body = &body;
   block.count = (int)(threads.x * threads.y * threads.z);
   block.threads.resize((size_t)block.count);
@@ -261,12 +285,11 @@ int run_grid(dim3 grid, dim3 threads, size_t shared, const void *kernel, const s
   }
   blockDim = threads;
   gridDim = grid;
-  bool backwards = launches++ % 2;
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
         blockIdx = {x, y, z};
-        run_block(backwards);
+        run_block();
       }
   return cudaSuccess;
 }
@@ -348,30 +371,4 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute, int valu
   if (value < 0 || (size_t)value > emu::shared_most) return cudaErrorInvalidValue;
   emu::shared_limit[kernel] = value;
   return cudaSuccess;
-}
-
-// The CUDA table as one that answers when it is done, as a CPU's does.
-static bs_status run(const bs_kernels *, const bs_call *call, int32_t n, void *const *base, void *, int32_t *failed) {
-  for (int32_t i = 0; i < n; i++) {
-    int32_t fault = BS_OK;
-    bs_cuda_queue queue = {};
-    queue.fault = &fault;
-    bs_status status = bs_run_calls(&bs_cuda_table, call + i, 1, base, &queue, failed);
-    if (status == BS_OK) status = (bs_status)fault;
-    if (status != BS_OK) {
-      *failed = i;
-      return status;
-    }
-  }
-  return BS_OK;
-}
-
-extern "C" const bs_kernels *bs_emu_table() {
-  static const bs_kernels table = [] {
-    bs_kernels t = bs_cuda_table;
-    t.name = "emulated cuda";
-    t.run = run;
-    return t;
-  }();
-  return &table;
 }
