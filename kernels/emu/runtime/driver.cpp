@@ -15,8 +15,6 @@
 
 #include <cuda_runtime.h>
 
-#include "queue.h"
-
 #define API extern "C" __attribute__((visibility("default")))
 
 namespace emu {
@@ -104,8 +102,6 @@ using namespace emu;
 #define NEEDS_CONTEXT                  \
   if (current < 0) return invalid_context; \
   Guard guard(lock)
-
-API const bs_kernels *bs_emulated_cuda_table() { return &bs_cuda_table; }
 
 API int cuInit(unsigned) { return ok; }
 API int cuDriverGetVersion(int *version) { return *version = 12000, ok; }

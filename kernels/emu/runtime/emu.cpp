@@ -269,9 +269,8 @@ bool bad_configuration(dim3 grid, dim3 threads, size_t shared, const void *kerne
 
 } // namespace
 
-int run_grid(dim3 grid, dim3 threads, size_t shared, const void *kernel, const std::function<void()> &body) {
+static void run_grid(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &body) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
-  if (bad_configuration(grid, threads, shared, kernel)) return cudaErrorInvalidConfiguration;
   static char *shared_memory = (char *)aligned_alloc(1024, shared_most + shared_guard);
   block.shared = shared_memory;
   block.shared_bytes = shared;
@@ -291,6 +290,14 @@ int run_grid(dim3 grid, dim3 threads, size_t shared, const void *kernel, const s
         blockIdx = {x, y, z};
         run_block();
       }
+}
+
+int launch(const cudaLaunchConfig_t &c, const void *kernel, std::function<void()> thread) {
+  {
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    if (bad_configuration(c.gridDim, c.blockDim, c.dynamicSmemBytes, kernel)) return cudaErrorInvalidConfiguration;
+  }
+  submit(c.stream, [=] { run_grid(c.gridDim, c.blockDim, c.dynamicSmemBytes, thread); });
   return cudaSuccess;
 }
 

@@ -2,6 +2,8 @@
 #include "queue.h"
 #include "run.h"
 
+#define API extern "C" __attribute__((visibility("default")))
+
 // The CUDA table as one that answers when it is done, as a CPU's does.
 static bs_status run(const bs_kernels *, const bs_call *call, int32_t n, void *const *base, void *, int32_t *failed) {
   for (int32_t i = 0; i < n; i++) {
@@ -18,7 +20,7 @@ static bs_status run(const bs_kernels *, const bs_call *call, int32_t n, void *c
   return BS_OK;
 }
 
-extern "C" const bs_kernels *bs_emu_table() {
+API const bs_kernels *bs_emu_table() {
   static const bs_kernels table = [] {
     bs_kernels t = bs_cuda_table;
     t.name = "emulated cuda";
@@ -27,3 +29,6 @@ extern "C" const bs_kernels *bs_emu_table() {
   }();
   return &table;
 }
+
+// The table whose kernels are queued, for the emulated driver's streams (driver.cpp).
+API const bs_kernels *bs_emulated_cuda_table() { return &bs_cuda_table; }
