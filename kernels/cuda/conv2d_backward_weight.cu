@@ -1,5 +1,6 @@
 // conv2d_backward_weight.cu
 #include "conv2d_columns.cuh"
+#include "conv2d_depthwise.cuh"
 #include "kernels.cuh"
 
 namespace bs {
@@ -9,7 +10,9 @@ namespace {
 template <typename Tile, bool wide>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks) weight_kernel(const WeightGemm g) {
   using Product = typename Tile::template Product<false, false>;
-  WeightBlock b = weight_block_of(g, Tile::rows, Tile::cols);
+  __shared__ WeightBlock b;
+  if (threadIdx.x == 0) b = weight_block_of(g, Tile::rows, Tile::cols);
+  __syncthreads();
   GradientSource<typename Product::ChunksA, wide> gradients(g, b);
   TapSource<typename Product::ChunksB, wide> taps(g, b);
   Product product;

@@ -2,7 +2,7 @@
 #ifndef BROADSIDE_CUDA_CONV2D_COLUMNS_CUH
 #define BROADSIDE_CUDA_CONV2D_COLUMNS_CUH
 
-#include "conv2d_depthwise.cuh"
+#include "conv2d_plan.cuh"
 
 namespace bs {
 namespace cuda {

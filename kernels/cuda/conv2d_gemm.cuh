@@ -18,11 +18,14 @@
 namespace bs {
 namespace cuda {
 
+constexpr int64_t most_blocks = 0x7fffffff; // of a grid
+
 // Chunks deals the chunks of a matrix of Rows x Cols out to threads: a thread has one column of chunks.
 template <int Rows, int Cols, int Threads> struct Chunks {
   static constexpr int rows = Rows, cols = Cols, columns = Cols / 4, row_step = Threads / columns;
   static constexpr int count = (Rows + row_step - 1) / row_step; // of a thread
   static constexpr bool even = Rows % row_step == 0;
+  static constexpr int advance = even ? row_step : Rows; // from a thread's row to its next, in the next slab too
   static_assert(Cols % 4 == 0 && Threads % columns == 0 && (even || count == 1), "chunks");
 
   static __device__ __forceinline__ int row(int i) { return (int)threadIdx.x / columns + i * row_step; }
@@ -40,6 +43,12 @@ struct Digits {
     high += d.high, mid += d.mid, low += d.low;
     if (low >= lows) low -= lows, mid++;
     if (mid >= mids) mid -= mids, high++;
+  }
+
+  // add of a small number: one round at most where the low digit's radix is larger.
+  __device__ __forceinline__ void add(int d, int mids, int lows) {
+    for (low += d; low >= lows; low -= lows)
+      if (++mid == mids) mid = 0, high++;
   }
 };
 
@@ -95,10 +104,11 @@ struct Position {
   }
 };
 
-// The part of a PixelGemm that a block works on.
+// The part of a PixelGemm that a block works on. It lies in shared memory, which spares every thread the divisions
+// and the registers.
 struct PixelBlock {
   Axis h, w;
-  int group;
+  int group, first_in, first_out; // and its first channels
   Position start; // of the tile's first row
   int64_t row;    // the same, counted over all images
   int rows, col;  // rows from there on, up to a tile's; first column (channel of the group)
@@ -114,6 +124,7 @@ template <bool backward> __device__ PixelBlock block_of(const PixelGemm &g, int 
   b.col = (int)(i % g.col_tiles) * tile_cols, i /= g.col_tiles;
   b.row = (int64_t)(i % g.row_tiles) * tile_rows, i /= g.row_tiles;
   b.group = (int)(i % g.groups), i /= g.groups; // left: the phase
+  b.first_in = b.group * g.group_in, b.first_out = b.group * g.group_out;
   if (backward) {
     b.h = Axis::backward(g.out_h, g.r, g.stride_h, g.pad_h, (int)i / g.phases_w);
     b.w = Axis::backward(g.out_w, g.s, g.stride_w, g.pad_w, (int)i % g.phases_w);
@@ -130,25 +141,22 @@ template <bool backward> __device__ PixelBlock block_of(const PixelGemm &g, int 
 
 // PixelSource walks over pixels as the rows of a matrix of Rows x Cols terms (tap, channel).
 template <typename C, bool wide> class PixelSource {
-  const float *image_[C::count]; // first channel of the group
-  int h_[C::count], w_[C::count];
-  Digits at_ = {}, step_ = {};
-  const PixelGemm &g_; // kernel parameters are operands and need no registers
-  int taps_h_, taps_w_;
+  int image_[C::count], h_[C::count], w_[C::count]; // what tap (0, 0) sees
+  Digits at_ = {};
+  const PixelGemm &g_; // kernel parameters are operands of instructions
+  const PixelBlock &b_;
 
 public:
-  __device__ __forceinline__ PixelSource(const PixelGemm &g, const PixelBlock &b) : g_(g), taps_h_(b.h.taps), taps_w_(b.w.taps) {
+  __device__ __forceinline__ PixelSource(const PixelGemm &g, const PixelBlock &b) : g_(g), b_(b) {
 #pragma unroll
     for (int i = 0; i < C::count; i++) {
       bool there = C::row(i) < b.rows;
       Position p = b.position(there ? C::row(i) : 0);
-      image_[i] = g.in + (int64_t)p.image * (g.in_h * g.in_w * g.in_c) + b.group * g.group_in;
+      image_[i] = p.image;
       h_[i] = there ? p.h * b.h.step + b.h.first : -0x40000000; // above every image
       w_[i] = p.w * b.w.step + b.w.first;
     }
-    if (b.terms == 0) return;
-    at_ = Digits::of(C::col(), taps_w_, g.group_in);
-    step_ = Digits::of(C::cols, taps_w_, g.group_in);
+    if (b.terms) at_ = Digits::of(C::col(), b.w.taps, g.group_in);
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
@@ -159,12 +167,14 @@ public:
       for (int i = 0; i < C::count; i++) {
         if (!C::mine(i)) continue;
         int h = h_[i] + at.high, w = w_[i] + at.mid;
-        bool there = at.high < taps_h_ && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
-        sink.template put<wide>(i, e, there ? image_[i] + ((h * g_.in_w + w) * g_.in_c + at.low) : image_[i], there);
+        bool there = at.high < b_.h.taps && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
+        const float *from = g_.in;
+        if (there) from += (int64_t)(image_[i] * g_.in_h + h) * (g_.in_w * g_.in_c) + (w * g_.in_c + b_.first_in + at.low);
+        sink.template put<wide>(i, e, from, there);
       }
-      if (!wide) at.add({0, 0, 1}, taps_w_, g_.group_in);
+      if (!wide) at.add(1, b_.w.taps, g_.group_in);
     }
-    at_.add(step_, taps_w_, g_.group_in);
+    at_.add(C::cols, b_.w.taps, g_.group_in);
   }
 };
 
@@ -196,32 +206,29 @@ public:
 // WeightTapSource walks over terms (tap, k) as rows of c: backward_input's weights.
 template <typename C, bool wide> class WeightTapSource {
   const float *weights_; // of the first filter of the group, at this thread's c
-  Digits at_ = {}, step_ = {};
+  Digits at_ = {};
   int left_; // columns from there
-  int taps_h_, taps_w_, first_h_, first_w_;
   const PixelGemm &g_;
+  const PixelBlock &b_;
 
 public:
   __device__ __forceinline__ WeightTapSource(const PixelGemm &g, const PixelBlock &b)
-      : left_(g.group_out - b.col - C::col()), taps_h_(b.h.taps), taps_w_(b.w.taps), first_h_(b.h.tap_first),
-        first_w_(b.w.tap_first), g_(g) {
+      : left_(g.group_out - b.col - C::col()), g_(g), b_(b) {
     weights_ = g.weights + (int64_t)b.group * g.group_in * (g.r * g.s * g.group_out) + b.col + C::col();
-    if (b.terms == 0) return;
-    at_ = Digits::of(C::row(0), taps_w_, g.group_in);
-    step_ = Digits::of(C::even ? C::row_step : C::rows, taps_w_, g.group_in);
+    if (b.terms) at_ = Digits::of(C::row(0), b.w.taps, g.group_in);
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
 #pragma unroll
     for (int i = 0; i < C::count; i++) {
-      int r = first_h_ - g_.stride_h * at_.high, s = first_w_ - g_.stride_w * at_.mid;
+      int r = b_.h.tap_first - g_.stride_h * at_.high, s = b_.w.tap_first - g_.stride_w * at_.mid;
 #pragma unroll
       for (int e = 0; e < (wide ? 1 : 4); e++) {
-        bool there = at_.high < taps_h_ && e < left_;
+        bool there = at_.high < b_.h.taps && e < left_;
         const float *from = there ? weights_ + (((at_.low * g_.r + r) * g_.s + s) * g_.group_out + e) : weights_;
         if (C::mine(i)) sink.template put<wide>(i, e, from, there);
       }
-      at_.add(step_, taps_w_, g_.group_in);
+      at_.add(C::advance, b_.w.taps, g_.group_in);
     }
   }
 };
@@ -270,7 +277,6 @@ public:
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
-    constexpr int step = C::even ? C::row_step : C::rows;
 #pragma unroll
     for (int i = 0; i < C::count; i++) {
 #pragma unroll
@@ -278,8 +284,8 @@ public:
         bool there = pixel_ < pixels_ && e < left_;
         if (C::mine(i)) sink.template put<wide>(i, e, there ? at_ + e : at_, there);
       }
-      at_ += (int64_t)step * pitch_;
-      pixel_ += step;
+      at_ += (int64_t)C::advance * pitch_;
+      pixel_ += C::advance;
     }
   }
 };
@@ -297,7 +303,7 @@ public:
       : g_(g), pixel_(C::row(0)), pixels_(b.pixels) {
     Position p = Position::of(b.first + pixel_, g.oh, g.ow);
     at_ = {p.image, p.h, p.w};
-    step_ = Digits::of(C::even ? C::row_step : C::rows, g.oh, g.ow);
+    step_ = Digits::of(C::advance, g.oh, g.ow);
     x_ = g.x + b.group * g.group_c;
 #pragma unroll
     for (int e = 0; e < (wide ? 1 : 4); e++) {
@@ -321,7 +327,7 @@ public:
         if (C::mine(i)) sink.template put<wide>(i, e, from, there);
       }
       at_.add(step_, g_.oh, g_.ow);
-      pixel_ += C::even ? C::row_step : C::rows;
+      pixel_ += C::advance;
     }
   }
 };

@@ -34,13 +34,15 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks) pixel_kernel(cons
   using Product = typename Tile::template Product<true, !backward>;
   using Weights = typename std::conditional<backward, WeightTapSource<typename Product::ChunksB, wide>,
                                             WeightRowSource<typename Product::ChunksB, wide>>::type;
-  PixelBlock b = block_of<backward>(g, Tile::rows, Tile::cols);
+  __shared__ PixelBlock b;
+  if (threadIdx.x == 0) b = block_of<backward>(g, Tile::rows, Tile::cols);
+  __syncthreads();
   if (b.rows == 0) return;
   PixelSource<typename Product::ChunksA, wide> pixels(g, b);
   Weights weights(g, b);
   Product product;
   product.run(pixels, weights, (b.terms + Tile::depth - 1) / Tile::depth);
-  int first = b.group * g.group_out + b.col, cols = g.group_out - b.col;
+  int first = b.first_out + b.col, cols = g.group_out - b.col;
   product.each([&](int row, int col, auto sums) {
     if (row >= b.rows || col >= cols) return;
     int64_t pixel = b.row + row;

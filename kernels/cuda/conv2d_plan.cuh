@@ -8,18 +8,13 @@
 namespace bs {
 namespace cuda {
 
-constexpr int64_t most_blocks = 0x7fffffff; // of a grid
-
-// fits reports whether an image and the weights can be indexed in 32 bits, as the kernels do.
+// fits reports whether an image, the weights and all rows of pixels can be indexed in 32 bits, as the kernels do.
 inline bool fits(const bs_conv2d &s) {
   const int64_t most = 0x7fffffff, side = 1 << 29;
   auto cells = [](int64_t a, int64_t b, int64_t c) { return (double)a * (double)b * (double)c; };
   return cells(s.h, s.w, s.c) < most && cells(s.oh, s.ow, s.k) < most && cells((int64_t)s.r * s.s, s.k, s.c / s.groups) < most &&
-         s.h + 2 * (int64_t)s.pad_h < side && s.w + 2 * (int64_t)s.pad_w < side;
+         cells(s.n, s.h, 1) < most && cells(s.n, s.oh, 1) < most && s.h + 2 * (int64_t)s.pad_h < side && s.w + 2 * (int64_t)s.pad_w < side;
 }
-
-// depthwise convolutions have kernels of their own: a matrix product with one term per tap would be padding.
-inline bool depthwise(const bs_conv2d &s) { return s.groups > 1 && s.c == s.groups; }
 
 // The widths of tiles, and what a sum costs in each against the widest: a tile of R x C sums loads R + C numbers
 // from memory per term, so narrow ones are bound by loads.
@@ -42,9 +37,9 @@ template <typename Run> bs_status with_pixel_tile(int cols, bool bf16, const Run
   case tile_16:
     return bf16 ? run(MmaTile<128, 16, 16, 16, 3>{}) : run(SimtTile<256, 16, 8, 4, 4>{});
   case tile_32:
-    return bf16 ? run(MmaTile<128, 32, 32, 16, 3>{}) : run(SimtTile<128, 32, 8, 4, 4>{});
+    return bf16 ? run(MmaTile<128, 32, 32, 16, 2>{}) : run(SimtTile<128, 32, 8, 4, 4>{});
   case tile_64:
-    return bf16 ? run(MmaTile<128, 64, 32, 32, 2>{}) : run(SimtTile<128, 64, 8, 8, 4>{});
+    return bf16 ? run(MmaTile<128, 64, 32, 32, 2>{}) : run(SimtTile<128, 64, 8, 8, 3>{});
   case tile_128:
     break;
   }

@@ -27,10 +27,10 @@ template <int Count, int PerThread, int Depth, bool inner> struct SimtFactor {
     return ((row / (4 * owners) * 4 + row % 4) * owners + row % (4 * owners) / 4) * pitch + col;
   }
 
-  // load reads element i's terms k to k + 3.
-  static __device__ __forceinline__ lanes<4> terms(const float *slab, int t, int i, int k) {
+  // terms reads V terms of element i, from k on.
+  template <int V> static __device__ __forceinline__ lanes<V> terms(const float *slab, int t, int i, int k) {
     static_assert(inner, "terms side by side");
-    return load<4, true>(slab + (i * owners + t) * pitch + k);
+    return load<V, true>(slab + (i * owners + t) * pitch + k);
   }
 
   // column reads term k of all of a thread's elements.
@@ -120,11 +120,12 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
     // multiply adds a slab. Whatever the layout, the terms of a sum are added one by one, in their order.
     __device__ __forceinline__ void multiply(const float *a, const float *b) {
       if constexpr (inner_a) {
+        constexpr int V = inner_b ? 4 : 2; // as registers allow: the terms of all of B's columns come at once
 #pragma unroll 1
-        for (int k = 0; k < depth; k += 4) {
-          lanes<4> left[PerRow];
+        for (int k = 0; k < depth; k += V) {
+          lanes<V> left[PerRow];
 #pragma unroll
-          for (int i = 0; i < PerRow; i++) left[i] = A::terms(a, row_, i, k);
+          for (int i = 0; i < PerRow; i++) left[i] = A::template terms<V>(a, row_, i, k);
           if constexpr (inner_b)
             by_column(left, b, k);
           else
@@ -147,7 +148,7 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
     __device__ __forceinline__ void by_column(const lanes<4> (&left)[PerRow], const float *b, int k) {
 #pragma unroll
       for (int j = 0; j < PerCol; j++) {
-        lanes<4> right = B::terms(b, col_, j, k);
+        lanes<4> right = B::template terms<4>(b, col_, j, k);
 #pragma unroll
         for (int e = 0; e < 4; e++)
 #pragma unroll
@@ -155,9 +156,9 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
       }
     }
 
-    __device__ __forceinline__ void by_term(const lanes<4> (&left)[PerRow], const float *b, int k) {
+    __device__ __forceinline__ void by_term(const lanes<2> (&left)[PerRow], const float *b, int k) {
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
+      for (int e = 0; e < 2; e++) {
         float right[PerCol];
         B::column(b, col_, k + e, right);
 #pragma unroll
