@@ -141,7 +141,8 @@ template <bool backward> __device__ PixelBlock block_of(const PixelGemm &g, int 
 
 // PixelSource walks over pixels as the rows of a matrix of Rows x Cols terms (tap, channel).
 template <typename C, bool wide> class PixelSource {
-  int image_[C::count], h_[C::count], w_[C::count]; // what tap (0, 0) sees
+  int64_t cell_[C::count]; // of what tap (0, 0) sees, which may lie outside the image
+  int h_[C::count], w_[C::count];
   Digits at_ = {};
   const PixelGemm &g_; // kernel parameters are operands of instructions
   const PixelBlock &b_;
@@ -152,9 +153,9 @@ public:
     for (int i = 0; i < C::count; i++) {
       bool there = C::row(i) < b.rows;
       Position p = b.position(there ? C::row(i) : 0);
-      image_[i] = p.image;
-      h_[i] = there ? p.h * b.h.step + b.h.first : -0x40000000; // above every image
-      w_[i] = p.w * b.w.step + b.w.first;
+      h_[i] = p.h * b.h.step + b.h.first, w_[i] = p.w * b.w.step + b.w.first;
+      cell_[i] = (int64_t)(p.image * g.in_h + h_[i]) * (g.in_w * g.in_c) + w_[i] * g.in_c + b.first_in;
+      if (!there) h_[i] = -0x40000000; // above every image
     }
     if (b.terms) at_ = Digits::of(C::col(), b.w.taps, g.group_in);
   }
@@ -163,14 +164,13 @@ public:
     Digits at = at_;
 #pragma unroll
     for (int e = 0; e < (wide ? 1 : 4); e++) {
+      int cell = at.high < b_.h.taps ? (at.high * g_.in_w + at.mid) * g_.in_c + at.low : -1;
 #pragma unroll
       for (int i = 0; i < C::count; i++) {
         if (!C::mine(i)) continue;
         int h = h_[i] + at.high, w = w_[i] + at.mid;
-        bool there = at.high < b_.h.taps && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
-        const float *from = g_.in;
-        if (there) from += (int64_t)(image_[i] * g_.in_h + h) * (g_.in_w * g_.in_c) + (w * g_.in_c + b_.first_in + at.low);
-        sink.template put<wide>(i, e, from, there);
+        bool there = cell >= 0 && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
+        sink.template put<wide>(i, e, g_.in + (cell_[i] + cell), there);
       }
       if (!wide) at.add(1, b_.w.taps, g_.group_in);
     }

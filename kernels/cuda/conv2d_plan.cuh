@@ -8,12 +8,12 @@
 namespace bs {
 namespace cuda {
 
-// fits reports whether an image, the weights and all rows of pixels can be indexed in 32 bits, as the kernels do.
+// fits reports whether what the kernels index in 32 bits can be: a padded image, the weights, all rows of pixels.
 inline bool fits(const bs_conv2d &s) {
-  const int64_t most = 0x7fffffff, side = 1 << 29;
   auto cells = [](int64_t a, int64_t b, int64_t c) { return (double)a * (double)b * (double)c; };
-  return cells(s.h, s.w, s.c) < most && cells(s.oh, s.ow, s.k) < most && cells((int64_t)s.r * s.s, s.k, s.c / s.groups) < most &&
-         cells(s.n, s.h, 1) < most && cells(s.n, s.oh, 1) < most && s.h + 2 * (int64_t)s.pad_h < side && s.w + 2 * (int64_t)s.pad_w < side;
+  const int64_t most = 0x7fffffff, h = s.h + 2 * (int64_t)s.pad_h, w = s.w + 2 * (int64_t)s.pad_w;
+  return cells(h, w, s.c > s.k ? s.c : s.k) < most && cells((int64_t)s.r * s.s, s.k, s.c / s.groups) < most &&
+         cells(s.n, h, 1) < most;
 }
 
 // The widths of tiles, and what a sum costs in each against the widest: a tile of R x C sums loads R + C numbers
