@@ -181,22 +181,24 @@ public:
 // WeightRowSource walks over filters as rows: forward's weights, where a filter's terms are contiguous.
 template <typename C, bool wide> class WeightRowSource {
   const float *filter_; // the thread's first
-  int term_, terms_, left_; // filters from there
+  int term_, left_;     // left: filters from there
+  const PixelBlock &b_;
 
 public:
   __device__ __forceinline__ WeightRowSource(const PixelGemm &g, const PixelBlock &b)
-      : term_(C::col()), terms_(b.terms), left_(g.group_out - b.col - C::row(0)) {
-    filter_ = g.weights + (int64_t)(b.group * g.group_out + b.col + C::row(0)) * terms_;
+      : term_(C::col()), left_(g.group_out - b.col - C::row(0)), b_(b) {
+    filter_ = g.weights + (int64_t)(b.first_out + b.col + C::row(0)) * b.terms;
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
+    int terms = b_.terms;
 #pragma unroll
     for (int i = 0; i < C::count; i++) {
       if (!C::mine(i)) continue;
 #pragma unroll
       for (int e = 0; e < (wide ? 1 : 4); e++) {
-        bool there = i * C::row_step < left_ && term_ + e < terms_;
-        sink.template put<wide>(i, e, there ? filter_ + (i * C::row_step * terms_ + term_ + e) : filter_, there);
+        bool there = i * C::row_step < left_ && term_ + e < terms;
+        sink.template put<wide>(i, e, there ? filter_ + (i * C::row_step * terms + term_ + e) : filter_, there);
       }
     }
     term_ += C::cols;
