@@ -208,13 +208,24 @@ func allMethods() []string {
 }
 
 func TestDeviceCountDoesNotChangeBits(t *testing.T) {
-	for _, method := range allMethods() {
+	list, counts := allMethods(), []int{2, 3, 4, 8}
+	if testing.Short() {
+		list, counts = []string{"", "absa"}, []int{4}
+	}
+	for _, method := range list {
 		_, one := trainSmall(t, method, 1, 0, nil)
-		for _, devices := range []int{2, 3, 4, 8} {
+		for _, devices := range counts {
 			if _, many := trainSmall(t, method, devices, 0, nil); difference(one, many) != "" {
 				t.Errorf("method %q on %d devices: %s", method, devices, difference(one, many))
 			}
 		}
+	}
+}
+
+func TestRerunIsBitEqual(t *testing.T) {
+	_, first := trainSmall(t, "absa", 2, 0, nil)
+	if _, again := trainSmall(t, "absa", 2, 0, nil); difference(first, again) != "" {
+		t.Errorf("the same run again: %s", difference(first, again))
 	}
 }
 
@@ -458,6 +469,9 @@ func TestAttackPassesAreCounted(t *testing.T) {
 }
 
 func TestSteadyStateAllocatesNothing(t *testing.T) {
+	if devicetest.OnGPU() {
+		t.Skip("calls of the GPU's driver allocate a little")
+	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	r := smallRecipe(t, "absa")
 	r.Train.Epochs = 100

@@ -33,9 +33,9 @@ GO_CUDA_ENV   := CPATH=$(CUDA_INCLUDES) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LI
 	$(if $(CUDA_FOREIGN),CGO_CPPFLAGS='-I$(CURDIR)/cgo/cuda/compat -I$(CUDA_INCLUDE)')
 # Go does not see when the kernels' library changes, but for its digest. The driver is loaded by the program itself.
 GO_CUDA_FLAGS  = -tags cuda -ldflags '-X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
-	-extldflags=-Wl,--as-needed'
+	"-extldflags=-Wl,--as-needed -static-libstdc++ -static-libgcc"'
 
-.PHONY: cuda cuda-deps cuda-kernels cuda-spills test-cuda
+.PHONY: cuda cuda-deps cuda-nvcc cuda-kernels cuda-spills test-cuda gpu-check
 
 cuda: cuda-kernels ## the command-line tool with CUDA kernels, bin/broadside-cuda
 	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o bin/broadside-cuda ./cmd/broadside
@@ -45,11 +45,13 @@ cuda-kernels: $(CUDA)/libbroadside_cuda.a $(CUDA)/libcuda.a ## the CUDA kernels,
 cuda-deps: ## nvcc and what it needs, in build/cuda-toolkit, from Python packages; no root, no GPU needed
 	kernels/cuda/toolkit.sh $(CUDA_TOOLKIT)
 
+cuda-nvcc: ## which nvcc the CUDA build takes
+	@test -n '$(NVCC)' && echo '$(NVCC)' || { echo 'no nvcc: install CUDA, name it in CUDA_HOME, or run `make cuda-deps`' >&2; exit 1; }
+
 cuda-spills: cuda-kernels ## registers that the CUDA kernels spill, for each kernel and architecture
 	@kernels/cuda/spills.sh $(CUDA_OBJECTS:.o=.log)
 
-$(CUDA)/nvcc: $(NVCC)
-	@test -n '$(NVCC)' || { echo 'no nvcc: install CUDA, name it in CUDA_HOME, or run `make cuda-deps`' >&2; exit 1; }
+$(CUDA)/nvcc: $(NVCC) | cuda-nvcc
 	@test -n '$(CUDA_LIB)' || { echo 'no libcudart_static.a near $(NVCC)' >&2; exit 1; }
 	@mkdir -p $(CUDA)
 	@echo '$(NVCC):$(patsubst %, sm_%,$(CUDA_ARCHS)), PTX of compute_$(CUDA_NEWEST)' | tee $@
@@ -64,3 +66,25 @@ $(CUDA)/libbroadside_cuda.a: $(CUDA_OBJECTS)
 # What gorgonia.org/cu's -lcuda finds: nothing. cgo/cuda/driver.c has the functions.
 $(CUDA)/libcuda.a: | $(CUDA)/nvcc
 	ar rcs $@
+
+# The Go side of CUDA on the emulated driver: the device's own tests, every kernel through it, training on one stream
+# and on four.
+test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
+	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
+		go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device
+	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
+		go test -short -timeout 30m -run 'TestDeviceCountDoesNotChangeBits|TestRerunIsBitEqual' $(GO_CUDA_FLAGS) ./engine
+
+GPU_CHECK := build/gpu-check
+
+gpu-check: cuda ## build/gpu-check.tar.gz: all checks and benchmarks, for any host with a GPU; Go is not needed there
+	rm -rf $(GPU_CHECK)
+	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
+	for p in cgo/cuda engine/graph engine; do \
+		$(GO_CUDA_ENV) go test -c $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/$$p/$$(basename $$p).test ./$$p || exit 1; done
+	cp bin/broadside-cuda $(GPU_CHECK)/bin/
+	cp -r testdata/golden $(GPU_CHECK)/testdata/
+	cp kernels/cuda/gpu_check.sh $(GPU_CHECK)/run.sh
+	git describe --always --dirty > $(GPU_CHECK)/revision
+	tar -C build -czf $(GPU_CHECK).tar.gz gpu-check
+	@ls -lh $(GPU_CHECK).tar.gz

@@ -12,7 +12,7 @@ if [ -x "$dir/bin/nvcc" ]; then
 fi
 python3 -m pip --version > /dev/null || { echo 'python3 with pip is needed (Debian: apt-get install python3-pip)' >&2; exit 1; }
 rm -rf "$dir.new"
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$dir.new/site" "${packages[@]}"
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$dir.new/site" "${packages[@]}"
 root=$(dirname "$(dirname "$(find "$dir.new/site" -path '*/bin/nvcc')")")
 mv "$root"/* "$dir.new/"
 rm -rf "$dir.new/site"
