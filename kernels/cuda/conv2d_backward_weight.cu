@@ -8,7 +8,7 @@ namespace cuda {
 namespace {
 
 template <typename Tile, bool wide>
-__global__ void __launch_bounds__(Tile::threads, Tile::blocks) weight_kernel(const WeightGemm g) {
+__global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>(wide)) weight_kernel(const WeightGemm g) {
   using Product = typename Tile::template Product<false, false>;
   __shared__ WeightBlock b;
   if (threadIdx.x == 0) b = weight_block_of(g, Tile::rows, Tile::cols);

@@ -20,16 +20,18 @@ namespace cuda {
 
 constexpr int64_t most_blocks = 0x7fffffff; // of a grid
 
-// Chunks deals the chunks of a matrix of Rows x Cols out to threads: a thread has one column of chunks.
+// Chunks deals the chunks of a matrix of Rows x Cols out to threads. A thread has `lines` rows, `advance` apart from
+// slab to slab too, and `across` chunks of each: 16 threads side by side fill the banks of shared memory.
 template <int Rows, int Cols, int Threads> struct Chunks {
-  static constexpr int rows = Rows, cols = Cols, columns = Cols / 4, row_step = Threads / columns;
-  static constexpr int count = (Rows + row_step - 1) / row_step; // of a thread
+  static constexpr int columns = Cols / 4, side = columns < 16 ? columns : 16, across = columns / side;
+  static constexpr int row_step = Threads / side, lines = (Rows + row_step - 1) / row_step, count = lines * across;
   static constexpr bool even = Rows % row_step == 0;
-  static constexpr int advance = even ? row_step : Rows; // from a thread's row to its next, in the next slab too
-  static_assert(Cols % 4 == 0 && Threads % columns == 0 && (even || count == 1), "chunks");
+  static constexpr int advance = even ? row_step : Rows, slab_cols = Cols;
+  static_assert(Cols % 4 == 0 && columns % side == 0 && Threads % side == 0 && (even || lines == 1), "chunks");
 
-  static __device__ __forceinline__ int row(int i) { return (int)threadIdx.x / columns + i * row_step; }
-  static __device__ __forceinline__ int col() { return (int)threadIdx.x % columns * 4; }
+  // The row and column of chunk i; its first chunks are those of its first row.
+  static __device__ __forceinline__ int row(int i) { return (int)threadIdx.x / side + i / across * row_step; }
+  static __device__ __forceinline__ int col(int i) { return (int)threadIdx.x % side * 4 + i % across * (4 * side); }
   static __device__ __forceinline__ bool mine(int i) { return even || row(i) < Rows; }
 };
 
@@ -141,6 +143,7 @@ template <bool backward> __device__ PixelBlock block_of(const PixelGemm &g, int 
 
 // PixelSource walks over pixels as the rows of a matrix of Rows x Cols terms (tap, channel).
 template <typename C, bool wide> class PixelSource {
+  static_assert(C::across == 1, "one term, many rows");
   int64_t cell_[C::count]; // of what tap (0, 0) sees, which may lie outside the image
   int h_[C::count], w_[C::count];
   Digits at_ = {};
@@ -157,7 +160,7 @@ public:
       cell_[i] = (int64_t)(p.image * g.in_h + h_[i]) * (g.in_w * g.in_c) + w_[i] * g.in_c + b.first_in;
       if (!there) h_[i] = -0x40000000; // above every image
     }
-    if (b.terms) at_ = Digits::of(C::col(), b.w.taps, g.group_in);
+    if (b.terms) at_ = Digits::of(C::col(0), b.w.taps, g.group_in);
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
@@ -174,19 +177,20 @@ public:
       }
       if (!wide) at.add(1, b_.w.taps, g_.group_in);
     }
-    at_.add(C::cols, b_.w.taps, g_.group_in);
+    at_.add(C::slab_cols, b_.w.taps, g_.group_in);
   }
 };
 
 // WeightRowSource walks over filters as rows: forward's weights, where a filter's terms are contiguous.
 template <typename C, bool wide> class WeightRowSource {
+  static_assert(C::across == 1, "one term, many rows");
   const float *filter_; // the thread's first
   int term_, left_;     // left: filters from there
   const PixelBlock &b_;
 
 public:
   __device__ __forceinline__ WeightRowSource(const PixelGemm &g, const PixelBlock &b)
-      : term_(C::col()), left_(g.group_out - b.col - C::row(0)), b_(b) {
+      : term_(C::col(0)), left_(g.group_out - b.col - C::row(0)), b_(b) {
     filter_ = g.weights + (int64_t)(b.first_out + b.col + C::row(0)) * b.terms;
   }
 
@@ -201,9 +205,22 @@ public:
         sink.template put<wide>(i, e, there ? filter_ + (i * C::row_step * terms + term_ + e) : filter_, there);
       }
     }
-    term_ += C::cols;
+    term_ += C::slab_cols;
   }
 };
+
+// put_line hands over a thread's chunks of a row, from chunk i on: `left` numbers from `line` on are there.
+template <typename C, bool wide, typename Sink>
+__device__ __forceinline__ void put_line(const Sink &sink, int i, const float *line, int left) {
+  if (!C::mine(i)) return;
+#pragma unroll
+  for (int j = 0; j < C::across; j++)
+#pragma unroll
+    for (int e = 0; e < (wide ? 1 : 4); e++) {
+      int col = j * (4 * C::side) + e;
+      sink.template put<wide>(i + j, e, line + col, col < left);
+    }
+}
 
 // WeightTapSource walks over terms (tap, k) as rows of c: backward_input's weights.
 template <typename C, bool wide> class WeightTapSource {
@@ -215,21 +232,18 @@ template <typename C, bool wide> class WeightTapSource {
 
 public:
   __device__ __forceinline__ WeightTapSource(const PixelGemm &g, const PixelBlock &b)
-      : left_(g.group_out - b.col - C::col()), g_(g), b_(b) {
-    weights_ = g.weights + (int64_t)b.group * g.group_in * (g.r * g.s * g.group_out) + b.col + C::col();
+      : left_(g.group_out - b.col - C::col(0)), g_(g), b_(b) {
+    weights_ = g.weights + (int64_t)b.group * g.group_in * (g.r * g.s * g.group_out) + b.col + C::col(0);
     if (b.terms) at_ = Digits::of(C::row(0), b.w.taps, g.group_in);
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
 #pragma unroll
-    for (int i = 0; i < C::count; i++) {
+    for (int i = 0; i < C::count; i += C::across) {
       int r = b_.h.tap_first - g_.stride_h * at_.high, s = b_.w.tap_first - g_.stride_w * at_.mid;
-#pragma unroll
-      for (int e = 0; e < (wide ? 1 : 4); e++) {
-        bool there = at_.high < b_.h.taps && e < left_;
-        const float *from = there ? weights_ + (((at_.low * g_.r + r) * g_.s + s) * g_.group_out + e) : weights_;
-        if (C::mine(i)) sink.template put<wide>(i, e, from, there);
-      }
+      const float *line = weights_ + ((at_.low * g_.r + r) * g_.s + s) * g_.group_out;
+      int left = at_.high < b_.h.taps ? left_ : 0;
+      put_line<C, wide>(sink, i, line, left);
       at_.add(C::advance, b_.w.taps, g_.group_in);
     }
   }
@@ -274,18 +288,14 @@ template <typename C, bool wide> class GradientSource {
 
 public:
   __device__ __forceinline__ GradientSource(const WeightGemm &g, const WeightBlock &b)
-      : pixel_(C::row(0)), pixels_(b.pixels), pitch_(g.k), left_(g.group_k - b.row - C::col()) {
-    at_ = g.dy + (b.first + pixel_) * pitch_ + b.group * g.group_k + b.row + C::col();
+      : pixel_(C::row(0)), pixels_(b.pixels), pitch_(g.k), left_(g.group_k - b.row - C::col(0)) {
+    at_ = g.dy + (b.first + pixel_) * pitch_ + b.group * g.group_k + b.row + C::col(0);
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
 #pragma unroll
-    for (int i = 0; i < C::count; i++) {
-#pragma unroll
-      for (int e = 0; e < (wide ? 1 : 4); e++) {
-        bool there = pixel_ < pixels_ && e < left_;
-        if (C::mine(i)) sink.template put<wide>(i, e, there ? at_ + e : at_, there);
-      }
+    for (int i = 0; i < C::count; i += C::across) {
+      put_line<C, wide>(sink, i, at_, pixel_ < pixels_ ? left_ : 0);
       at_ += (int64_t)C::advance * pitch_;
       pixel_ += C::advance;
     }
@@ -294,11 +304,13 @@ public:
 
 // TapSource walks over output pixels as rows of (tap, c): the x that meet dy.
 template <typename C, bool wide> class TapSource {
+  static constexpr int columns = C::across * (wide ? 1 : 4); // of the thread; the four of a chunk are one if wide
+
   const WeightGemm &g_;
   Digits at_, step_;
   const float *x_;
   int pixel_, pixels_;
-  int tap_h_[wide ? 1 : 4], tap_w_[wide ? 1 : 4], channel_[wide ? 1 : 4]; // of this thread's columns
+  int h_[columns], w_[columns], cell_[columns]; // where an output's column is, from the output's pixel
 
 public:
   __device__ __forceinline__ TapSource(const WeightGemm &g, const WeightBlock &b)
@@ -308,25 +320,25 @@ public:
     step_ = Digits::of(C::advance, g.oh, g.ow);
     x_ = g.x + b.group * g.group_c;
 #pragma unroll
-    for (int e = 0; e < (wide ? 1 : 4); e++) {
-      int col = b.col + C::col() + e;
+    for (int j = 0; j < columns; j++) {
+      int col = b.col + (wide ? C::col(j) : C::col(j / 4) + j % 4);
       Digits tap = Digits::of(col, g.s, g.group_c);
-      tap_h_[e] = col < g.cols ? tap.high - g.pad_h : -0x40000000; // above every image
-      tap_w_[e] = tap.mid - g.pad_w;
-      channel_[e] = tap.low;
+      h_[j] = tap.high - g.pad_h, w_[j] = tap.mid - g.pad_w;
+      cell_[j] = (h_[j] * g.w + w_[j]) * g.c + tap.low;
+      if (col >= g.cols) h_[j] = -0x40000000; // above every image
     }
   }
 
   template <typename Sink> __device__ __forceinline__ void next(const Sink &sink) {
 #pragma unroll
-    for (int i = 0; i < C::count; i++) {
-      const float *image = x_ + (int64_t)at_.high * (g_.h * g_.w * g_.c);
+    for (int i = 0; i < C::count; i += C::across) {
+      int top = at_.mid * g_.stride_h, left = at_.low * g_.stride_w;
+      const float *pixel = x_ + ((int64_t)at_.high * (g_.h * g_.w * g_.c) + (top * g_.w + left) * g_.c);
+      if (pixel_ >= pixels_) top = -0x40000000;
 #pragma unroll
-      for (int e = 0; e < (wide ? 1 : 4); e++) {
-        int h = at_.mid * g_.stride_h + tap_h_[e], w = at_.low * g_.stride_w + tap_w_[e];
-        bool there = pixel_ < pixels_ && (unsigned)h < (unsigned)g_.h && (unsigned)w < (unsigned)g_.w;
-        const float *from = there ? image + ((h * g_.w + w) * g_.c + channel_[e]) : x_;
-        if (C::mine(i)) sink.template put<wide>(i, e, from, there);
+      for (int j = 0; j < columns; j++) {
+        bool there = (unsigned)(top + h_[j]) < (unsigned)g_.h && (unsigned)(left + w_[j]) < (unsigned)g_.w;
+        if (C::mine(i)) sink.template put<wide>(i + (wide ? j : j / 4), wide ? 0 : j % 4, pixel + cell_[j], there);
       }
       at_.add(step_, g_.oh, g_.ow);
       pixel_ += C::advance;

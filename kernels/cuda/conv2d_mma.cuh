@@ -65,7 +65,7 @@ template <typename Factor, typename C> struct Staged {
 #pragma unroll
     for (int i = 0; i < C::count; i++)
       if (C::mine(i))
-        *(uint2 *)(slab + Factor::place(C::row(i), C::col())) = make_uint2(pack_bf16(v[i][0], v[i][1]), pack_bf16(v[i][2], v[i][3]));
+        *(uint2 *)(slab + Factor::place(C::row(i), C::col(i))) = make_uint2(pack_bf16(v[i][0], v[i][1]), pack_bf16(v[i][2], v[i][3]));
   }
 };
 

@@ -30,7 +30,7 @@ __device__ __forceinline__ void write_sums(const PixelGemm &g, float *at, const 
 }
 
 template <typename Tile, bool backward, bool wide>
-__global__ void __launch_bounds__(Tile::threads, Tile::blocks) pixel_kernel(const PixelGemm g) {
+__global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>(wide)) pixel_kernel(const PixelGemm g) {
   using Product = typename Tile::template Product<true, !backward>;
   using Weights = typename std::conditional<backward, WeightTapSource<typename Product::ChunksB, wide>,
                                             WeightRowSource<typename Product::ChunksB, wide>>::type;

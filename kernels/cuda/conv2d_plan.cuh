@@ -31,6 +31,9 @@ inline TileWidth tile_for(int count) {
   return (TileWidth)best;
 }
 
+// least_blocks is how many blocks of a tile a multiprocessor is to hold. Copies of single floats take registers.
+template <typename Tile> constexpr int least_blocks(bool wide) { return wide ? Tile::blocks : (Tile::blocks + 1) / 2; }
+
 // with_pixel_tile calls run with the tile for a product of pixels and weights of `cols` columns.
 template <typename Run> bs_status with_pixel_tile(int cols, bool bf16, const Run &run) {
   switch (tile_for(cols)) {
@@ -54,7 +57,7 @@ template <typename Run> bs_status with_weight_tile(int rows, bool bf16, const Ru
   case tile_32:
     return bf16 ? run(MmaTile<32, 64, 32, 16, 4>{}) : run(SimtTile<32, 64, 4, 4, 4>{});
   case tile_64:
-    return bf16 ? run(MmaTile<64, 64, 32, 32, 4>{}) : run(SimtTile<64, 64, 8, 4, 4>{});
+    return bf16 ? run(MmaTile<64, 128, 32, 64, 2>{}) : run(SimtTile<64, 64, 8, 4, 4>{});
   case tile_128:
     break;
   }

@@ -50,7 +50,7 @@ template <typename Factor, typename C> struct AsyncSink {
   float *slab;
 
   template <bool wide> __device__ __forceinline__ void put(int i, int e, const float *from, bool there) const {
-    float *to = slab + Factor::place(C::row(i), C::col()) + e;
+    float *to = slab + Factor::place(C::row(i), C::col(i)) + e;
     if (wide)
       copy_async16(to, from, there);
     else
