@@ -1,7 +1,7 @@
 // batchnorm.cu: batchnorm_forward, batchnorm_fold, and what the backward passes share.
 //
-// The statistics take one pass over memory: the sums of u and u^2, where u is the distance to the ghost's first pixel.
-// So a mean far from zero costs no accuracy.
+// The statistics take one pass over memory: the sums of u and u^2, where u is the distance to the average of the
+// ghost's first pixels. So a mean far from zero costs no accuracy.
 #include "batchnorm.cuh"
 
 #include "each.cuh"
@@ -16,6 +16,12 @@ struct forward_args {
   bool relu;
 };
 
+// origin_of is the average of a channel's first four pixels; `first` is where it begins.
+__device__ __forceinline__ float origin_of(const float *first, int64_t rows, int c) {
+  auto pixel = [=](int64_t row) { return first[min(row, rows - 1) * c]; };
+  return ((pixel(0) + pixel(1)) + (pixel(2) + pixel(3))) * 0.25f;
+}
+
 template <int V, bool wide> struct forward_sums {
   typedef forward_args args;
   static constexpr int v = V, unroll = 4;
@@ -23,7 +29,10 @@ template <int V, bool wide> struct forward_sums {
   const float *x;
   lanes<V> origin;
 
-  __device__ forward_sums(const args &a, const norm_place &at, int) : x(a.x), origin(load(at.begin + at.channel)) {}
+  __device__ forward_sums(const args &a, const norm_place &at, int c) : x(a.x) {
+#pragma unroll
+    for (int k = 0; k < V; k++) origin.v[k] = origin_of(x + at.begin + at.channel + k, at.rows, c);
+  }
   __device__ row load(int64_t i) const { return cuda::load<V, wide>(x + i); }
   __device__ void add(const row &r, lanes<V> &a, lanes<V> &b) const {
 #pragma unroll
@@ -51,12 +60,13 @@ struct batch_statistics {
   double eps;
 
   __device__ void operator()(const norm_channel &at, double a, double b) const {
-    double shift = a / at.rows, mean = x[at.begin] + shift, variance = b / at.rows - shift * shift;
+    double rows = (double)at.rows, shift = a / rows, variance = b / rows - shift * shift;
+    double mean = origin_of(x + at.begin, at.rows, at.c) + shift;
     if (variance < 0) variance = 0; // fmax would turn a NaN, which must be seen, into 0
     put_forward(at, (float)mean, (float)(1 / sqrt(variance + eps)), gamma, beta, saved);
     if (!stats) return;
     stats[at.stat] = (float)mean;
-    stats[at.stat + at.c] = (float)(variance * (at.rows / (at.rows - 1)));
+    stats[at.stat + at.c] = (float)(variance * (rows / (rows - 1)));
   }
 };
 

@@ -63,7 +63,8 @@ inline norm_plan make_norm_plan(const bs_batchnorm &s, void *workspace) {
 struct norm_place {
   int ghost, split, channel;   // the first of its v channels; there may be none
   int64_t begin;               // the ghost's first cell
-  int64_t row, end;            // of the ghost, the thread's first and the block's end
+  int64_t rows;                // of the ghost
+  int64_t row, end;            // the thread's first and the block's end
   int step;                    // rows from one of the thread's to the next
 };
 
@@ -75,9 +76,10 @@ __device__ __forceinline__ norm_place norm_place_of(const norm_plan &p, unsigned
   int y = (int)threadIdx.x / p.columns;
   at.channel = ((int)tile * p.columns + (int)threadIdx.x - y * p.columns) * p.v;
   at.begin = at.ghost * p.rows * p.c;
-  int64_t first = at.split * p.block_rows, rows = at.ghost == p.ghosts - 1 ? p.last_rows : p.rows;
+  at.rows = at.ghost == p.ghosts - 1 ? p.last_rows : p.rows;
+  int64_t first = at.split * p.block_rows;
   at.row = first + y;
-  at.end = min(first + p.block_rows, rows);
+  at.end = min(first + p.block_rows, at.rows);
   at.step = norm_threads / p.columns;
   return at;
 }
@@ -151,7 +153,7 @@ bs_status run_sums(void *stream, const norm_plan &p, const Args &args, bool wide
 // One channel of one ghost.
 struct norm_channel {
   int c;
-  double rows;        // values that the sums are over
+  int64_t rows;       // values that the sums are over
   int64_t begin;      // the ghost's first cell, in this channel
   int64_t stat;       // of [ghosts][2][c]; the second kind is c further
   int64_t param;      // of [sets][c]
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(finish_columns *finish_down)
   int32_t id = set ? set[ghost] : 0;
   if (id < 0) *fault = BS_BAD_ARGUMENT, id = 0;
   norm_channel at = {p.c,
-                     (double)(ghost == p.ghosts - 1 ? p.last_rows : p.rows),
+                     ghost == p.ghosts - 1 ? p.last_rows : p.rows,
                      ghost * p.rows * p.c + channel,
                      2 * (int64_t)ghost * p.c + channel,
                      (int64_t)id * p.c + channel,

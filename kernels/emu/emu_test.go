@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"broadside/cgo/cpu"
+	"broadside/kernels"
 	"broadside/kernels/conformance"
 )
 
@@ -50,7 +51,9 @@ func build(t *testing.T, name string) string {
 	return filepath.Join("../..", file)
 }
 
-func TestConformance(t *testing.T) {
+// emulated is the emulated table as a device.
+func emulated(t *testing.T) kernels.Device {
+	t.Helper()
 	table, err := Table(build(t, "libbroadside_emu.so"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +62,11 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dev
+}
+
+func TestConformance(t *testing.T) {
+	dev := emulated(t)
 	if sanitizers != "" {
 		conformance.RunApart(t, dev)
 		return
@@ -69,9 +77,9 @@ func TestConformance(t *testing.T) {
 // The emulator sees what would go wrong on a GPU.
 func TestFaults(t *testing.T) {
 	faults := build(t, "faults")
-	behind := "the block wrote behind its shared memory"
+	behindShared, behindArgument := "the block wrote behind its shared memory", "right" // reading goes unseen
 	if sanitizers != "" {
-		behind = "AddressSanitizer: use-after-poison"
+		behindShared, behindArgument = "AddressSanitizer: use-after-poison", "AddressSanitizer: heap-buffer-overflow"
 	}
 	for name, want := range map[string]string{
 		"two barriers":                     "right",
@@ -85,7 +93,8 @@ func TestFaults(t *testing.T) {
 		"more shared memory":               "wrong",
 		"227 KiB asked for":                "right",
 		"more asked for":                   "wrong",
-		"writing behind shared memory":     behind,
+		"writing behind shared memory":     behindShared,
+		"reading behind an argument":       behindArgument,
 		"threads that wait for each other": "emu: every thread waits",
 		"lanes that name different lanes":  "emu: lanes of a warp wait for different lanes",
 	} {

@@ -1,6 +1,7 @@
 // faults.cu: kernels with one fault each, and the same kernel without. emu_test.go runs `faults NAME`: the emulator
 // must end it with a message or, where a GPU would return an error or wrong numbers, so must it.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "device.cuh"
@@ -63,11 +64,13 @@ template <bool waits> __global__ void copy_kernel(float *out) {
   out[threadIdx.x] = *cell;
 }
 
+__global__ void reading_kernel(float *out) { out[threadIdx.x] = out[threadIdx.x + 1]; }
+
 float out[threads];
 
-bs_status run(void (*kernel)(float *), size_t shared = threads * sizeof(float)) {
+bs_status run(void (*kernel)(float *), size_t shared = threads * sizeof(float), float *to = out) {
   bs_cuda_queue queue = {};
-  return launch(&queue, kernel, dim3(1), dim3(threads), shared, out);
+  return launch(&queue, kernel, dim3(1), dim3(threads), shared, to);
 }
 
 // often runs a kernel in several orders of its threads and reports whether out was expected(i) each time.
@@ -103,6 +106,7 @@ struct {
     {"more asked for",
      [] { return cudaFuncSetAttribute(copy_kernel<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, (227 << 10) + 1) == cudaSuccess; }},
     {"writing behind shared memory", [] { return run(overrun_kernel) == BS_OK; }},
+    {"reading behind an argument", [] { return run(reading_kernel, 0, (float *)malloc(threads * sizeof(float))) == BS_OK; }},
     {"threads that wait for each other", [] { return run(deadlock_kernel) == BS_OK; }},
     {"lanes that name different lanes", [] { return run(lanes_kernel) == BS_OK; }},
 };
