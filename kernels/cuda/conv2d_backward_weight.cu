@@ -49,7 +49,9 @@ template <typename Tile> WeightPlan plan_of(const bs_conv2d &s) {
   return p;
 }
 
-int64_t part_cells(const bs_conv2d &s, const WeightPlan &p) { return p.splits.count > 1 ? p.splits.count * cells_of(s) : 0; }
+int64_t part_cells(const bs_conv2d &s, const WeightPlan &p) {
+  return p.splits.count > 1 ? p.splits.count * cells_of(s) : 0;
+}
 
 template <typename Tile> bs_status launch_weights(const bs_conv2d &s, const float *x, const float *dy, float *dw, float *workspace,
                                                   void *stream) {
