@@ -183,7 +183,7 @@ def fgsm_row(row, options, seen):
 def workers_row(row, options, seen):
     if os.cpu_count() < 2:
         raise Skip("this machine has one core")
-    flags = ["--batch", 16, "--leaf", 8] if options.smoke else ["--batch", 256]
+    flags = ["--batch", 16, "--leaf", 8] if options.smoke else ["--batch", row["batch"]]
     result = broadside("step", options, "--model", row["model"], *flags, "--devices", "1,2", "--rounds", options.rounds, rounds=2 * options.rounds)
     seen(result)
     return [{"against": "itself", "ratio": result["scaling"], "least": row["least"], "met": result["scaling"]["median"] >= row["least"]}]
