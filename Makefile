@@ -44,7 +44,7 @@ lint: ## formatting and static analysis
 	go run $(STATICCHECK) $(PACKAGES)
 
 clean:
-	rm -rf bin
+	rm -rf bin build
 
 .PHONY: test-arm64 test-avx512-emulated
 
@@ -53,3 +53,43 @@ test-arm64: ## the kernels' NEON code under qemu-user; says what is missing
 
 test-avx512-emulated: ## the kernels' AVX-512 code in the Bochs emulator; says what is missing
 	kernels/emulate/avx512.sh
+
+# ---- CUDA -----------------------------------------------------------------------------------
+
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+CUDA_HEADERS := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh)
+EMU          := build/emu
+EMU_SANITIZE := # of g++, as in address,undefined
+EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unknown-pragmas -Ikernels/emu/runtime -Ikernels -Ikernels/cuda
+EMU_FLAGS    += $(if $(EMU_SANITIZE),-fsanitize=$(EMU_SANITIZE) -fno-sanitize-recover=undefined)
+EMU_OBJECTS  := $(patsubst kernels/cuda/%.cu,$(EMU)/%.o,$(CUDA_SOURCES)) $(EMU)/runtime/emu.o $(EMU)/runtime/table.o $(EMU)/runtime/driver.o
+EMU_HEADERS  := $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*.h kernels/emu/runtime/*.cuh)
+
+.PHONY: emu test-emu
+
+emu: $(EMU)/libbroadside_emu.so $(EMU)/faults ## the CUDA kernels as a library for CPUs, for tests
+
+$(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
+	$(CXX) $(EMU_FLAGS) -shared -o $@ $^
+
+$(EMU)/faults: $(EMU)/testdata/faults.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
+	$(CXX) $(EMU_FLAGS) -o $@ $^
+
+$(EMU)/%.o: kernels/cuda/%.cu $(EMU_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -x c++ -c -o $@ $<
+
+$(EMU)/%.o: kernels/emu/%.cu $(EMU_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -x c++ -c -o $@ $<
+
+$(EMU)/%.o: kernels/emu/%.cpp $(EMU_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -c -o $@ $<
+
+# A sanitizer that a library brings along must be in the process from its start.
+test-emu: ## the emulated CUDA kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+	BROADSIDE_EMU_SANITIZE=address,undefined go test -count=1 -timeout 60m ./kernels/emu \
+		-exec "env LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:handle_segv=0"
+
+include kernels/cuda/cuda.mk

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/device"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/recipe"
@@ -28,15 +29,17 @@ type BenchmarkOptions struct {
 	Recipe  *recipe.Recipe // model, batch, precision; its data set is not opened
 	Input   graph.Dims     // size of an image
 	Classes int
-	Devices int    // 0: one per core, at most the recipe's lanes
+	Device  string // kind of device, as --device takes it; "" is auto
+	Devices int    // 0: one per core, at most the recipe's lanes, or one GPU
 	ISA     string // instruction set of the kernels; "" chooses as training does
 }
 
-// CallTime is a kernel call of an update with the processor time that it takes alone.
+// CallTime is a kernel call of an update with the time that it takes alone: the processor's, or on a GPU the wall
+// clock's from its start to the end of waiting for it.
 type CallTime struct {
 	Call    kernels.Call
 	Count   int     // times it runs in an update
-	Seconds float64 // processor time of one run: the least of several
+	Seconds float64 // of one run: the least of several
 }
 
 // NewBenchmark starts a fleet with fresh parameters and synthetic images.
@@ -60,9 +63,12 @@ func NewBenchmark(o BenchmarkOptions) (*Benchmark, error) {
 }
 
 func benchmarkDevices(o BenchmarkOptions) ([]kernels.Device, error) {
-	devices, err := openDevices("cpu", o.Devices, o.Recipe.Batch.Lanes)
-	if err != nil || o.ISA == "" {
-		return devices, err
+	if o.ISA == "" {
+		return device.Open(o.Device, o.Devices, o.Recipe.Batch.Lanes)
+	}
+	devices, err := device.Open("cpu", o.Devices, o.Recipe.Batch.Lanes)
+	if err != nil {
+		return nil, err
 	}
 	for i := range devices {
 		if devices[i], err = cgocpu.New(o.ISA); err != nil {
@@ -176,11 +182,11 @@ func (b *Benchmark) Attack(rounds int) (attack, gradient []float64, err error) {
 		defer plain.Free()
 		w.bind(b.trainer.fleet.train)
 		for i := -1; i < rounds; i++ { // the first round warms up
-			with, err := seconds(p.main, &w.bases)
+			with, err := w.seconds(p.main, &w.bases)
 			if err != nil {
 				return err
 			}
-			without, err := seconds(plain, &w.bases)
+			without, err := w.seconds(plain, &w.bases)
 			if err != nil {
 				return err
 			}
@@ -213,7 +219,7 @@ func (b *Benchmark) Profile(budget time.Duration) ([]CallTime, error) {
 		for start, first := time.Now(), true; first || time.Since(start) < budget; first = false {
 			for i := range calls {
 				c := &calls[i]
-				took, err := seconds(c.pass, c.bases)
+				took, err := w.seconds(c.pass, c.bases)
 				if err != nil {
 					return err
 				}
@@ -280,11 +286,31 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	return out, err
 }
 
-// seconds runs a pass and returns the processor time it took. The caller is locked to its thread.
-func seconds(p kernels.Pass, bases *[kernels.MaxBases]kernels.Memory) (float64, error) {
+// seconds runs a pass and returns the processor time it took, or where the device queues the wall time until it was
+// done. The caller is locked to its thread.
+func (w *worker) seconds(p kernels.Pass, bases *[kernels.MaxBases]kernels.Memory) (float64, error) {
+	if _, ok := w.dev.(kernels.Queued); ok {
+		return w.queuedSeconds(p, bases)
+	}
 	start := tables.ThreadSeconds()
 	err := p.Run(bases)
 	return tables.ThreadSeconds() - start, err
+}
+
+// queuedSeconds takes the time of several runs in a row, so that waiting counts little.
+func (w *worker) queuedSeconds(p kernels.Pass, bases *[kernels.MaxBases]kernels.Memory) (float64, error) {
+	const runs = 10
+	if err := kernels.Sync(w.dev); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	for range runs {
+		if err := p.Run(bases); err != nil {
+			return 0, err
+		}
+	}
+	err := kernels.Sync(w.dev)
+	return time.Since(start).Seconds() / runs, err
 }
 
 // onFirst runs work on the first worker, locked to a thread.

@@ -19,8 +19,7 @@ type Evaluation struct {
 type evaluation struct {
 	on      *resident
 	indices []int32
-	loss    []float64 // per leaf
-	correct []int
+	results
 }
 
 func (j *evaluation) run(w *worker) error {
@@ -41,16 +40,17 @@ func (j *evaluation) run(w *worker) error {
 		if err := p.main.Run(&w.bases); err != nil {
 			return err
 		}
-		j.loss[i], j.correct[i] = w.results(len(indices))
+		j.read(w, i, len(indices))
 	}
-	return nil
+	return j.fetch(w)
 }
 
 // evaluate runs the network over a whole data set.
 func (f *fleet) evaluate(on *resident) (Evaluation, error) {
 	n := on.set.Len()
 	leaves := (n + f.leaf.Capacity - 1) / f.leaf.Capacity
-	j := &evaluation{on: on, indices: make([]int32, n), loss: make([]float64, leaves), correct: make([]int, leaves)}
+	j := &evaluation{on: on, indices: make([]int32, n)}
+	j.resize(leaves, f.leaf.Capacity)
 	for i := range j.indices {
 		j.indices[i] = int32(i)
 	}

@@ -165,16 +165,29 @@ func (f *fleet) sumLanes(lanes []kernels.Memory, used int) error {
 // job is work that every worker is handed; each does its share.
 type job interface{ run(w *worker) error }
 
-// do hands a job to all workers and waits for them. It returns the first error.
+// do hands a job to all workers and waits for them. It returns the first error. Devices that queue their work have
+// been told all of the job then, and the work on shared memory before and after it keeps its place: it is in the
+// queue of the fleet's device.
 func (f *fleet) do(j job) error {
+	for _, w := range f.workers {
+		if err := kernels.Follow(w.dev, f.dev); err != nil {
+			return err
+		}
+	}
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
 	for _, w := range f.workers {
 		w.jobs <- j
 	}
-	var first error
 	for range f.workers {
-		if err := <-f.results; err != nil && first == nil {
-			first = err
-		}
+		keep(<-f.results)
+	}
+	for _, w := range f.workers {
+		keep(kernels.Follow(f.dev, w.dev))
 	}
 	return first
 }
@@ -225,7 +238,6 @@ func (f *fleet) close() {
 	}
 	for _, w := range f.workers {
 		<-w.done
-		w.dev.Close()
 	}
 	free(f.params, f.state, f.scratch)
 	free(f.lanes...)
@@ -236,6 +248,9 @@ func (f *fleet) close() {
 		if p != nil {
 			p.Free()
 		}
+	}
+	for _, w := range f.workers {
+		w.dev.Close()
 	}
 }
 

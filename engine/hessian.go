@@ -132,7 +132,8 @@ func (h *hessian) Dot(a, b kernels.Memory) (float64, error) {
 	if err := h.fleet.run(h.dot, a, b); err != nil {
 		return 0, err
 	}
-	return h.result.ReadDouble(0), nil
+	dot := h.result.ReadDouble(0)
+	return dot, kernels.Sync(h.fleet.dev)
 }
 
 // Axpby computes y = a x + b y.

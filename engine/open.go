@@ -2,9 +2,8 @@ package engine
 
 import (
 	"fmt"
-	"runtime"
 
-	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/device"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -16,32 +15,6 @@ import (
 	"broadside/kernels"
 	"broadside/models"
 )
-
-// openDevices returns count devices of a kind; 0 means as many as the machine has, at most lanes.
-func openDevices(kind string, count, lanes int) ([]kernels.Device, error) {
-	switch kind {
-	case "auto", "cpu", "":
-	case "cuda":
-		return nil, fmt.Errorf("device cuda: this build has no CUDA kernels; use --device cpu")
-	default:
-		return nil, fmt.Errorf("unknown device %q: must be auto, cpu or cuda", kind)
-	}
-	if count == 0 {
-		count = min(runtime.NumCPU(), lanes)
-	}
-	if count < 1 || count > lanes {
-		return nil, fmt.Errorf("%d devices: must be between 1 and batch.lanes, %d", count, lanes)
-	}
-	var devices []kernels.Device
-	for range count {
-		d, err := cgocpu.New("")
-		if err != nil {
-			return nil, err
-		}
-		devices = append(devices, d)
-	}
-	return devices, nil
-}
 
 // configOf is what a recipe says of the fleet.
 func configOf(r *recipe.Recipe) fleetConfig {
@@ -55,7 +28,7 @@ func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	devices, err := openDevices(kind, count, r.Batch.Lanes)
+	devices, err := device.Open(kind, count, r.Batch.Lanes)
 	if err != nil {
 		return nil, err
 	}

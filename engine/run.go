@@ -19,8 +19,8 @@ const checkpointDir = "checkpoints"
 
 // Options say where and on what to run.
 type Options struct {
-	Device  string // auto, cpu or cuda
-	Devices int    // 0: as many as there are, at most the recipe's lanes
+	Device  string // auto, cpu, cuda, or GPUs by number as in cuda:0,1
+	Devices int    // 0: one per core, at most the recipe's lanes, or one GPU
 	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.

@@ -56,7 +56,7 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 			return nil, err
 		}
 	}
-	return ck, nil
+	return ck, kernels.Sync(t.fleet.dev) // what was read may be worth nothing
 }
 
 func (f *fleet) saveNetwork(ck *checkpoint.Checkpoint, updates int) error {

@@ -18,8 +18,7 @@ type leaves struct {
 	augment augmentation
 	attack  methods.Attack
 
-	loss    []float64 // results, per leaf
-	correct []int
+	results
 }
 
 func (j *leaves) run(w *worker) error {
@@ -32,7 +31,7 @@ func (j *leaves) run(w *worker) error {
 			return err
 		}
 	}
-	return nil
+	return j.fetch(w)
 }
 
 // leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
@@ -71,7 +70,7 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	if err := p.main.Run(&w.bases); err != nil {
 		return err
 	}
-	j.loss[i], j.correct[i] = w.results(len(indices))
+	j.read(w, i, len(indices))
 	return nil
 }
 

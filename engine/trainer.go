@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"broadside/engine/data"
@@ -140,7 +141,8 @@ func (t *trainer) computeLeaves() error {
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
-	j.resize(count, size)
+	j.results.resize(count, size)
+	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
@@ -161,15 +163,6 @@ func (t *trainer) computeLeaves() error {
 	t.pending.leaves += count
 	t.pending.samples += count * size
 	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
-}
-
-// resize sets the number of leaves, keeping the memory.
-func (j *leaves) resize(count, size int) {
-	if cap(j.loss) < count {
-		j.indices = make([]int32, count*size)
-		j.loss, j.correct = make([]float64, count), make([]int, count)
-	}
-	j.indices, j.loss, j.correct = j.indices[:count*size], j.loss[:count], j.correct[:count]
 }
 
 // attack asks the methods how the next leaves are to be perturbed.

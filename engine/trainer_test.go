@@ -12,14 +12,13 @@ import (
 	"slices"
 	"testing"
 
-	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/device/devicetest"
 	"broadside/engine/checkpoint"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
-	"broadside/kernels"
 	"broadside/kernels/philox"
 	"broadside/models"
 )
@@ -133,14 +132,7 @@ func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []kernels.Device
-	for range devices {
-		d, err := cgocpu.New("")
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, d)
-	}
+	list := devicetest.Open(t, devices)
 	f, err := newFleet(net, list, configOf(r))
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ type worker struct {
 	gathers  map[kernels.AugmentShape]kernels.Pass
 	zero     kernels.Pass // clears the gradient memory
 	key      [4]int32
-	floats   []float32
+	reads    []int // leaves of the job whose results were read
 }
 
 // seat is the memory in which a leaf is computed.
@@ -56,8 +56,7 @@ type program struct {
 
 func newWorker(f *fleet, id int, dev kernels.Device) (*worker, error) {
 	w := &worker{fleet: f, id: id, dev: dev, jobs: make(chan job), done: make(chan struct{}),
-		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{},
-		floats: make([]float32, f.leaf.Capacity)}
+		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{}}
 	w.sit(0)
 	var err error
 	w.zero, err = dev.Prepare([]kernels.Call{w.clear()})
@@ -94,6 +93,7 @@ func (w *worker) guard(j job) (err error) {
 			err = fmt.Errorf("%s: internal error: %v\n%s", w.dev.Name(), r, debug.Stack())
 		}
 	}()
+	w.reads = w.reads[:0]
 	return j.run(w)
 }
 
@@ -188,19 +188,6 @@ func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, ind
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
 	w.bind(r)
 	return p.Run(&w.bases)
-}
-
-// results sums loss and correctness over the leaf's first n samples.
-func (w *worker) results(n int) (loss float64, correct int) {
-	w.leaf.ReadFloats(int(w.fleet.leaf.Loss().Offset), w.floats[:n])
-	for _, v := range w.floats[:n] {
-		loss += float64(v)
-	}
-	w.leaf.ReadFloats(int(w.fleet.leaf.Correct().Offset), w.floats[:n])
-	for _, v := range w.floats[:n] {
-		correct += int(v)
-	}
-	return loss, correct
 }
 
 func (w *worker) free() {

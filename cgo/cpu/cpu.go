@@ -5,23 +5,12 @@
 // at the same time; they share nothing but the memories they are given.
 package cpu
 
-// #cgo CFLAGS: -I${SRCDIR}/../../kernels
-// #include <stdlib.h>
-// #include "broadside.h"
-//
-// static int64_t workspace(const void *table, int32_t kernel, const bs_shape *shape) {
-//   return ((const bs_kernels *)table)->workspace(kernel, shape);
-// }
-// static const char *name(const void *table) { return ((const bs_kernels *)table)->name; }
-// static uint32_t abi(const void *table) { return ((const bs_kernels *)table)->abi; }
-// static uint32_t size(const void *table) { return ((const bs_kernels *)table)->size; }
-import "C"
-
 import (
 	"fmt"
 	"os"
 	"unsafe"
 
+	"broadside/cgo/table"
 	"broadside/kernels"
 	tables "broadside/kernels/cpu"
 )
@@ -31,7 +20,7 @@ const ISAVariable = "BROADSIDE_ISA"
 
 // Device is one CPU worker with the kernels of one instruction set.
 type Device struct {
-	table unsafe.Pointer // const bs_kernels *
+	table table.Table
 	isa   string
 }
 
@@ -43,16 +32,21 @@ func New(isa string) (*Device, error) {
 	if isa == "" {
 		isa = os.Getenv(ISAVariable)
 	}
-	table, err := tables.Table(isa)
+	kernels, err := tables.Table(isa)
 	if err != nil {
 		return nil, fmt.Errorf("opening the CPU device: %w", err)
 	}
-	// The table's package may have been built against another header than this one.
-	if C.abi(table) != C.BS_ABI || C.size(table) != C.sizeof_bs_kernels {
-		return nil, fmt.Errorf("opening the CPU device: kernels of ABI %d with %d bytes, want ABI %d with %d: rebuild with go build -a",
-			C.abi(table), C.size(table), C.BS_ABI, C.sizeof_bs_kernels)
+	return Of(kernels)
+}
+
+// Of returns a device with any kernels (const bs_kernels *) that compute on host memory and are done when they
+// return.
+func Of(kernels unsafe.Pointer) (*Device, error) {
+	t, err := table.Of(kernels)
+	if err != nil {
+		return nil, fmt.Errorf("opening the CPU device: %w", err)
 	}
-	return &Device{table: table, isa: C.GoString(C.name(table))}, nil
+	return &Device{table: t, isa: t.Name()}, nil
 }
 
 // Available returns the names that [New] takes on this processor, best first.
@@ -73,13 +67,9 @@ func (d *Device) Close() error { return nil }
 
 // Workspace returns the cells of scratch that a kernel needs for a shape. It fails for a bad shape.
 func (d *Device) Workspace(k kernels.Kernel, s kernels.Shape) (int, error) {
-	var shape C.bs_shape
-	if err := putShape(&shape, k, s); err != nil {
+	cells, err := d.table.Workspace(k, s)
+	if err != nil {
 		return 0, fmt.Errorf("%s: %w", d.Name(), err)
-	}
-	cells := int(C.workspace(d.table, C.int32_t(k), &shape))
-	if cells < 0 {
-		return 0, fmt.Errorf("%s: %s: bad shape", d.Name(), kernels.Call{Kernel: k, Shape: s})
 	}
 	return cells, nil
 }

@@ -8,17 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"broadside/cgo/table"
 	"broadside/kernels"
 	"broadside/kernels/philox"
 )
-
-func TestShapesHaveTheLayoutOfC(t *testing.T) {
-	for name, size := range layouts() {
-		if size[0] != size[1] {
-			t.Errorf("%s: %d bytes in Go, %d in C", name, size[0], size[1])
-		}
-	}
-}
 
 func TestNewChoosesKernels(t *testing.T) {
 	t.Setenv(ISAVariable, "")
@@ -107,7 +100,7 @@ func TestRunStopsAtTheFirstErrorAndNamesIt(t *testing.T) {
 	check(t, err)
 	defer pass.Free()
 	err = pass.Run(&[kernels.MaxBases]kernels.Memory{m})
-	if !errors.Is(err, errBadArgument) {
+	if !errors.Is(err, table.ErrBadArgument) {
 		t.Fatalf("a label out of range: %v", err)
 	}
 	for _, part := range []string{d.Name(), "call 1", "softmax_xent", "Classes:2"} {
@@ -128,12 +121,12 @@ func TestRunRefusesBadArguments(t *testing.T) {
 	pool := kernels.Call{Kernel: kernels.MaxPoolTangent, Args: []kernels.Ref{{}, {Offset: 1}, {Offset: 2}},
 		Shape: kernels.Pool{N: 1, H: 1, W: 1, C: 1, R: 1, S: 1, StrideH: 1, StrideW: 1, OH: 1, OW: 1}}
 	m.WriteInts(1, []int32{1}) // a position outside the image of one pixel
-	if err := runOn(d, pool, bases); !errors.Is(err, errBadArgument) {
+	if err := runOn(d, pool, bases); !errors.Is(err, table.ErrBadArgument) {
 		t.Errorf("a position outside the image: %v", err)
 	}
 	missing := scaleCall(1, 0, 0, 1)
 	missing.Args[1] = kernels.None
-	if err := runOn(d, missing, bases); !errors.Is(err, errBadArgument) {
+	if err := runOn(d, missing, bases); !errors.Is(err, table.ErrBadArgument) {
 		t.Errorf("no output: %v", err)
 	}
 	if err := runOn(d, scaleCall(1, 0, 64, 1), bases); err == nil || !strings.Contains(err.Error(), "byte 259") {

@@ -24,6 +24,7 @@ type benchFlags struct {
 }
 
 func (f *benchFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.Device, "device", "auto", deviceHelp)
 	cmd.Flags().IntVar(&f.Leaf, "leaf", 0, "samples that one device computes alone; 0: the default")
 	cmd.Flags().IntVar(&f.Image, "image", 0, "height and width of the images; 0: the model's usual ones")
 	cmd.Flags().DurationVar(&f.Time, "time", 4*time.Second, "how long to measure")
@@ -88,7 +89,7 @@ what this machine can do at most.`,
 	cmd.Flags().StringVar(&flags.Model, "model", "resnet20", "network, as in model.name")
 	cmd.Flags().IntVar(&flags.Batch, "batch", 256, "samples of an update")
 	cmd.Flags().StringVar(&flags.Precision, "precision", "f32", "arithmetic, as in train.precision")
-	cmd.Flags().IntSliceVar(&devices, "devices", []int{0}, "devices to use, 0 for one per CPU core; several numbers are measured in turn, as in 1,2")
+	cmd.Flags().IntSliceVar(&devices, "devices", []int{0}, "devices to use, 0 for one per CPU core or one GPU; several numbers are measured in turn, as in 1,2")
 	cmd.Flags().BoolVar(&attack, "attack", false, "measure the cost of an FGSM attack too")
 	return cmd
 }
@@ -143,7 +144,7 @@ devices share the samples evenly.`,
 	flags.Precision = "f32"
 	cmd.Flags().StringVar(&flags.Model, "model", "resnet20", "network, as in model.name")
 	cmd.Flags().IntVar(&flags.Batch, "samples", 128, "samples of the loss")
-	cmd.Flags().IntVar(&devices, "devices", 0, "devices to use; 0: one per CPU core")
+	cmd.Flags().IntVar(&devices, "devices", 0, "devices to use; 0: one per CPU core, or one GPU")
 	cmd.Flags().StringVar(&bn, "bn", "eval", "batch normalisation by running statistics (eval) or by each ghost's own (ghost)")
 	return cmd
 }

@@ -12,6 +12,10 @@ func printSetting(w io.Writer, e bench.Environment, s bench.Setting) {
 }
 
 func printLimits(w io.Writer, l bench.Limits) {
+	if l.F32One == 0 {
+		fmt.Fprintln(w, "no limits are measured for GPUs")
+		return
+	}
 	fmt.Fprintf(w, "limits measured: %.1f GFLOP/s f32 on one core, %.1f on all; ", l.F32One, l.F32All)
 	if l.BF16One > 0 {
 		fmt.Fprintf(w, "%.1f bf16 on one core, %.1f on all; ", l.BF16One, l.BF16All)
@@ -24,7 +28,7 @@ func printStep(w io.Writer, r *bench.StepResult) error {
 	printLimits(w, r.Limits)
 	fmt.Fprintln(w)
 	err := table(w, "DEVICES\tIMAGES/S\tMIN\tMAX\tGFLOP/S\tOF PEAK", r.Runs, func(d bench.StepRun) string {
-		return fmt.Sprintf("%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f%%", d.Devices, d.ImagesPerSecond.Median, d.ImagesPerSecond.Min, d.ImagesPerSecond.Max, d.GFLOPS, 100*d.PeakShare)
+		return fmt.Sprintf("%d\t%.1f\t%.1f\t%.1f\t%.1f\t%s", d.Devices, d.ImagesPerSecond.Median, d.ImagesPerSecond.Min, d.ImagesPerSecond.Max, d.GFLOPS, unless0("%.1f%%", 100*d.PeakShare))
 	})
 	if err != nil {
 		return err
@@ -49,7 +53,7 @@ func printKernels(w io.Writer, r *bench.KernelsResult) error {
 	printLimits(w, r.Limits)
 	fmt.Fprintln(w)
 	row := func(k bench.KernelRate) string {
-		return fmt.Sprintf("%s\t%s\t%d\t%.3f\t%s\t%s\t%.1f\t%.0f%%", k.Kernel, k.Shape, k.Calls, k.MS, unless0("%.1f", k.GFLOPS), unless0("%.0f%%", 100*k.PeakShare), k.GBS, 100*k.StreamShare)
+		return fmt.Sprintf("%s\t%s\t%d\t%.3f\t%s\t%s\t%.1f\t%s", k.Kernel, k.Shape, k.Calls, k.MS, unless0("%.1f", k.GFLOPS), unless0("%.0f%%", 100*k.PeakShare), k.GBS, unless0("%.0f%%", 100*k.StreamShare))
 	}
 	if err := table(w, "KERNEL\tSHAPE\tCALLS\tMS EACH\tGFLOP/S\tOF PEAK\tGB/S\tOF STREAM", r.Kernels, row); err != nil {
 		return err
@@ -62,7 +66,7 @@ func printKernels(w io.Writer, r *bench.KernelsResult) error {
 	}
 	fmt.Fprintln(w)
 	return table(w, "CONVOLUTIONS\tWINDOW\tCALLS\tMS IN ALL\tGFLOP/S\tOF PEAK", r.Windows, func(k bench.KernelRate) string {
-		return fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.1f\t%.1f%%", k.Kernel, k.Window, k.Calls, k.MS, k.GFLOPS, 100*k.PeakShare)
+		return fmt.Sprintf("%s\t%s\t%d\t%.2f\t%.1f\t%s", k.Kernel, k.Window, k.Calls, k.MS, k.GFLOPS, unless0("%.1f%%", 100*k.PeakShare))
 	})
 }
 

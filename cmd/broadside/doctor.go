@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/cuda"
 )
 
 // finding is one line of the doctor: what was looked at, what is there, and what is missing for what.
@@ -30,7 +31,7 @@ func examine() []finding {
 		{What: "cores", Found: fmt.Sprint(runtime.NumCPU())},
 		memory(),
 	}
-	return append(append(out, cpuKernels()...), gpu(), runsFolder())
+	return append(append(append(out, cpuKernels()...), gpus()...), runsFolder())
 }
 
 func memory() finding {
@@ -68,13 +69,33 @@ func cpuKernels() []finding {
 	return []finding{f, bf16}
 }
 
-// gpu looks for an NVIDIA driver; this build computes on CPUs only.
-func gpu() finding {
-	f := finding{What: "GPU", Found: "no NVIDIA driver", Missing: "CUDA kernels: this build computes on CPUs only"}
-	if found, _ := filepath.Glob("/dev/nvidia[0-9]*"); len(found) > 0 {
-		f.Found = fmt.Sprintf("%d NVIDIA devices", len(found))
+// gpus tells which GPUs can be used, or why none.
+func gpus() []finding {
+	list, err := cuda.GPUs()
+	if err != nil {
+		f := finding{What: "GPU", Found: "none that can be used", Missing: err.Error()}
+		if nodes, _ := filepath.Glob("/dev/nvidia[0-9]*"); len(nodes) > 0 {
+			f.Found = fmt.Sprintf("%d NVIDIA devices, none that can be used", len(nodes))
+		}
+		return []finding{f}
 	}
-	return f
+	driver := finding{What: "NVIDIA driver"}
+	if version, err := cuda.Driver(); err != nil {
+		driver.Missing = err.Error()
+	} else {
+		driver.Found = "speaks CUDA " + version
+	}
+	out := []finding{driver}
+	for _, g := range list {
+		f := finding{What: fmt.Sprintf("GPU cuda:%d", g.Ordinal), Found: g.String()}
+		if d, err := cuda.Open(g.Ordinal, 0); err != nil {
+			f.Missing = err.Error()
+		} else {
+			d.Close()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // runsFolder tries to write where runs go by default.

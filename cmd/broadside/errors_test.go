@@ -106,7 +106,7 @@ func TestRecipeMistakes(t *testing.T) {
 		{"leaf larger than the data", train("batch.leaf=128", "batch.size=128"), exitFailure, []string{"96 samples", "leaf of 128", "batch.leaf"}},
 		{"batch larger than the run", train("batch.size=304"), exitFailure, []string{"batch.size 304", "3 epochs of 96 samples"}},
 		{"device cuda", "train tiny.yaml --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
-		{"device gpu", "train tiny.yaml --device gpu", exitFailure, []string{"gpu", "auto, cpu or cuda"}},
+		{"device gpu", "train tiny.yaml --device gpu", exitFailure, []string{"gpu", "auto, cpu, cuda"}},
 		{"too many devices", "train tiny.yaml --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
 		{"negative devices", "train tiny.yaml --devices -1", exitFailure, []string{"-1 devices", "batch.lanes, 8"}},
 	})

@@ -15,6 +15,9 @@ import (
 	"broadside/engine/telemetry"
 )
 
+// deviceHelp says what --device takes.
+const deviceHelp = "auto, cpu, cuda, or GPUs by number as in cuda:1 (cuda:0,0 shares one GPU between two devices)"
+
 // deviceFlags are the flags of every command that computes.
 type deviceFlags struct {
 	kind  string
@@ -22,8 +25,8 @@ type deviceFlags struct {
 }
 
 func (f *deviceFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kind, "device", "auto", "auto, cpu or cuda")
-	cmd.Flags().IntVar(&f.count, "devices", 0, "devices to use; 0: one per CPU core or all GPUs, at most batch.lanes")
+	cmd.Flags().StringVar(&f.kind, "device", "auto", deviceHelp)
+	cmd.Flags().IntVar(&f.count, "devices", 0, "devices to use, at most batch.lanes; 0: one per CPU core, or one GPU")
 }
 
 func newTrain() *cobra.Command {

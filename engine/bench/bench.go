@@ -12,6 +12,7 @@ import (
 	"time"
 
 	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/device"
 	"broadside/engine"
 	"broadside/engine/recipe"
 	"broadside/engine/suggest"
@@ -25,6 +26,7 @@ type Work struct {
 	Leaf      int    // 0: the recipe's default
 	Image     int    // height and width of an image; 0: the model's usual ones
 	Precision string // as train.precision
+	Device    string // as --device takes it; "" is auto
 	ISA       string // instruction set of the kernels; "": the one that training uses
 	Time      time.Duration
 	Rounds    int // parts of Time that are timed apart
@@ -63,7 +65,7 @@ type Setting struct {
 	Rounds    int    `json:"rounds"`
 }
 
-// open starts the work on a number of devices; 0 means one per core.
+// open starts the work on a number of devices; 0 means one per core, or one GPU.
 func (w Work) open(devices int) (*engine.Benchmark, Setting, error) {
 	family, err := models.Lookup(w.Model)
 	if err != nil {
@@ -83,12 +85,28 @@ func (w Work) open(devices int) (*engine.Benchmark, Setting, error) {
 	if err != nil {
 		return nil, Setting{}, err
 	}
-	b, err := engine.NewBenchmark(engine.BenchmarkOptions{Recipe: r, Input: input, Classes: family.Classes(), Devices: devices, ISA: w.ISA})
+	b, err := engine.NewBenchmark(engine.BenchmarkOptions{Recipe: r, Input: input, Classes: family.Classes(), Device: w.Device, Devices: devices, ISA: w.ISA})
 	if err != nil {
 		return nil, Setting{}, err
 	}
 	return b, Setting{Model: w.Model, Batch: b.Batch(), Leaf: b.Leaf(), Ghost: r.Batch.Ghost, Image: input.String(), Classes: family.Classes(),
 		Precision: r.Train.Precision, Rounds: w.Rounds}, nil
+}
+
+// devices returns how many devices a number stands for.
+func (w Work) devices(n int) (int, error) {
+	if n > 0 {
+		return n, nil
+	}
+	kind := w.Device
+	if w.ISA != "" {
+		kind = "cpu"
+	}
+	list, err := device.Open(kind, 0, recipe.Default().Batch.Lanes)
+	for _, d := range list {
+		d.Close()
+	}
+	return len(list), err
 }
 
 // recipe is plain SGD without augmentation. The learning rate is low and the run endless, so that nothing but

@@ -2,9 +2,6 @@ package bench
 
 import (
 	"context"
-	"runtime"
-
-	"broadside/engine/recipe"
 )
 
 // HVPResult is the cost of Hessian-vector products.
@@ -24,7 +21,11 @@ type HVPResult struct {
 // would have it repeat the primal pass.
 func HVP(ctx context.Context, w Work, devices int, ghost bool) (*HVPResult, error) {
 	if w.Leaf == 0 {
-		w.Leaf = evenLeaf(w.Batch, devices)
+		n, err := w.devices(devices)
+		if err != nil {
+			return nil, err
+		}
+		w.Leaf = evenLeaf(w.Batch, n)
 	}
 	b, setting, err := w.open(devices)
 	if err != nil {
@@ -49,9 +50,6 @@ func HVP(ctx context.Context, w Work, devices int, ghost bool) (*HVPResult, erro
 
 // evenLeaf is the leaf that gives each device one, or all samples where they do not divide.
 func evenLeaf(samples, devices int) int {
-	if devices == 0 {
-		devices = min(runtime.NumCPU(), recipe.Default().Batch.Lanes)
-	}
 	if samples%devices == 0 {
 		return samples / devices
 	}

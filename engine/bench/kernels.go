@@ -74,7 +74,7 @@ func Kernels(ctx context.Context, w Work) (*KernelsResult, error) {
 			add(windows, rate, flop, moved, c.Seconds)
 		}
 	}
-	if out.Limits, err = measureLimits(isaOf(b.Device())); err != nil {
+	if out.Limits, err = measureLimits(b.Device()); err != nil {
 		return nil, err
 	}
 	out.Kernels, out.Windows = rates(distinct, out.Limits, w.Precision, true), rates(windows, out.Limits, w.Precision, false)
@@ -117,7 +117,7 @@ func rates(from map[string]*tally, l Limits, precision string, each bool) []Kern
 			r.MS /= float64(t.Calls)
 		}
 		r.GFLOPS, r.GBS = t.flop/t.seconds/1e9, t.byte/t.seconds/1e9
-		r.PeakShare, r.StreamShare = r.GFLOPS/l.peak(precision, 1), r.GBS/l.StreamOne
+		r.PeakShare, r.StreamShare = share(r.GFLOPS, l.peak(precision, 1)), share(r.GBS, l.StreamOne)
 		out = append(out, r)
 	}
 	return out

@@ -76,9 +76,13 @@ type Limits struct {
 	StreamAll float64 `json:"stream_gbs_all_cores"`
 }
 
-// measureLimits takes about two seconds.
-func measureLimits(isa string) (Limits, error) {
+// measureLimits takes about two seconds. It knows no limits of GPUs, and leaves them 0.
+func measureLimits(device string) (Limits, error) {
+	isa, onCPU := isaOf(device)
 	l := Limits{ISA: isa}
+	if !onCPU {
+		return l, nil
+	}
 	for _, m := range []struct {
 		one, all *float64
 		rate     func() (float64, error)
@@ -131,7 +135,16 @@ func (l Limits) peak(precision string, devices int) float64 {
 	return all * float64(min(devices, runtime.NumCPU())) / float64(runtime.NumCPU())
 }
 
-// isaOf takes the instruction set out of a device's name, "cpu (avx2)".
-func isaOf(device string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(device, "cpu ("), ")")
+// share is a rate as part of a limit, 0 where there is none.
+func share(rate, limit float64) float64 {
+	if limit == 0 {
+		return 0
+	}
+	return rate / limit
+}
+
+// isaOf takes the instruction set out of a CPU's name, "cpu (avx2)".
+func isaOf(device string) (isa string, onCPU bool) {
+	isa, onCPU = strings.CutPrefix(device, "cpu (")
+	return strings.TrimSuffix(isa, ")"), onCPU
 }

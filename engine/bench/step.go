@@ -89,12 +89,12 @@ func Step(ctx context.Context, w Work, devices []int, attack bool) (*StepResult,
 	if err != nil {
 		return nil, err
 	}
-	if out.Limits, err = measureLimits(isaOf(all[0].Device())); err != nil {
+	if out.Limits, err = measureLimits(all[0].Device()); err != nil {
 		return nil, err
 	}
 	for i, b := range all {
 		run := StepRun{Devices: b.Devices(), ImagesPerSecond: spread(perSecond(float64(b.Batch()), took[i])), GFLOPS: perUpdate / spread(took[i]).Median / 1e9}
-		run.PeakShare = run.GFLOPS / out.Limits.peak(out.Precision, run.Devices)
+		run.PeakShare = share(run.GFLOPS, out.Limits.peak(out.Precision, run.Devices))
 		out.Runs = append(out.Runs, run)
 	}
 	if len(all) > 1 {

@@ -13,31 +13,39 @@ const (
 	guardValue = -777.25
 )
 
-// The bases of a call: all cells in one memory, images in another.
-const (
-	cellBase kernels.Base = iota
-	imageBase
-)
+// sharedBase is the memory of all cells, where they are not apart.
+const sharedBase kernels.Base = 0
 
-// An arena is a case laid out in a device's memory: guard, argument, guard, argument, ..., guard.
+// An arena is a case laid out in a device's memory: guard, argument, guard, argument, ..., guard. All cells lie
+// in one memory, images in another. Where apart is set, every argument has a memory of its own that ends with it.
 type arena struct {
 	dev       kernels.Device
+	apart     bool
 	layout    []ref.Arg
 	refs      []kernels.Ref // of the arguments, then the workspace
 	lengths   []int         // cells from each offset that belong to the argument
 	bases     [kernels.MaxBases]kernels.Memory
-	cells     int
+	cells     [kernels.MaxBases]int // of each base
+	used      kernels.Base          // bases in use
 	callShape kernels.Shape
 	kernel    kernels.Kernel
 }
 
+// An apartDevice is a device whose arenas are apart.
+type apartDevice struct{ kernels.Device }
+
 // newArena places and fills the arguments of a case, with NaN in `workspace` cells of scratch.
 func (c *testCase) newArena(dev kernels.Device, workspace int) (*arena, error) {
-	a := &arena{dev: dev, layout: c.layout, callShape: c.problem.shape, kernel: c.kernel, cells: guardCells}
+	a := &arena{dev: dev, layout: c.layout, callShape: c.problem.shape, kernel: c.kernel}
+	if d, ok := dev.(apartDevice); ok {
+		a.dev, a.apart = d.Device, true
+	} else {
+		a.newBase(guardCells) // the shared one
+	}
 	for i, arg := range c.layout {
 		switch {
 		case arg.Kind == ref.Byte && c.images != nil:
-			a.add(kernels.Ref{Base: imageBase}, 0)
+			a.add(kernels.Ref{Base: a.newBase(0)}, 0)
 		case c.values[i] == nil:
 			a.add(kernels.None, 0)
 		case c.problem.alias == arg.Name:
@@ -60,49 +68,67 @@ func (a *arena) add(at kernels.Ref, length int) {
 	a.lengths = append(a.lengths, length)
 }
 
+// newBase returns a base that is not in use, with so many cells for now.
+func (a *arena) newBase(cells int) kernels.Base {
+	a.used++
+	a.cells[a.used-1] = cells
+	return a.used - 1
+}
+
 // place puts an argument behind a guard: at a multiple of 16 cells, or else at an offset that is none
 // (even for a double, whose address must be a multiple of 8 bytes).
 func (a *arena) place(arg ref.Arg, aligned bool) {
-	offset := (a.cells + 15) / 16 * 16
+	base := sharedBase
+	if a.apart {
+		base = a.newBase(0)
+	}
+	offset := (a.cells[base] + 15) / 16 * 16
 	if !aligned {
 		offset += 1 + len(a.refs)%7
 		if arg.Kind == ref.Double {
 			offset += offset % 2
 		}
 	}
-	a.add(kernels.Ref{Base: cellBase, Offset: int64(offset)}, arg.Cells)
-	a.cells = offset + arg.Cells + guardCells
+	a.add(kernels.Ref{Base: base, Offset: int64(offset)}, arg.Cells)
+	a.cells[base] = offset + arg.Cells
+	if !a.apart {
+		a.cells[base] += guardCells
+	}
 }
 
+// memoryOf returns the memory of argument i.
+func (a *arena) memoryOf(i int) kernels.Memory { return a.bases[a.refs[i].Base] }
+
 func (a *arena) fill(c *testCase, scratch []float64) error {
-	m, err := a.dev.Alloc(a.cells)
-	if err != nil {
-		return fmt.Errorf("allocating %d cells: %w", a.cells, err)
+	for base, cells := range a.cells[:a.used] {
+		var err error
+		if cells == 0 {
+			a.bases[base], err = a.dev.AllocBytes(c.images)
+		} else {
+			a.bases[base], err = a.dev.Alloc(cells)
+		}
+		if err != nil {
+			a.free()
+			return fmt.Errorf("allocating %d cells, or else %d bytes: %w", cells, len(c.images), err)
+		}
+		guards := make([]float32, cells)
+		for i := range guards {
+			guards[i] = guardValue
+		}
+		a.bases[base].WriteFloats(0, guards)
 	}
-	a.bases[cellBase] = m
-	guards := make([]float32, a.cells)
-	for i := range guards {
-		guards[i] = guardValue
-	}
-	m.WriteFloats(0, guards)
 	for i, arg := range c.layout {
 		if c.values[i] == nil || arg.Name == c.problem.alias {
 			continue
 		}
 		if arg.Kind == ref.Int {
-			m.WriteInts(int(a.refs[i].Offset), toInts(c.values[i]))
+			a.memoryOf(i).WriteInts(int(a.refs[i].Offset), toInts(c.values[i]))
 		} else {
-			m.WriteFloats(int(a.refs[i].Offset), toFloats(c.values[i]))
+			a.memoryOf(i).WriteFloats(int(a.refs[i].Offset), toFloats(c.values[i]))
 		}
 	}
 	if len(scratch) > 0 {
-		m.WriteFloats(int(a.refs[len(c.layout)].Offset), toFloats(scratch))
-	}
-	if c.images != nil {
-		if a.bases[imageBase], err = a.dev.AllocBytes(c.images); err != nil {
-			a.free()
-			return fmt.Errorf("allocating %d bytes: %w", len(c.images), err)
-		}
+		a.memoryOf(len(c.layout)).WriteFloats(int(a.refs[len(c.layout)].Offset), toFloats(scratch))
 	}
 	return nil
 }
@@ -147,7 +173,10 @@ func (a *arena) call() error {
 		return err
 	}
 	defer pass.Free()
-	return pass.Run(&a.bases)
+	if err := pass.Run(&a.bases); err != nil {
+		return err
+	}
+	return kernels.Sync(a.dev)
 }
 
 func (a *arena) free() {
@@ -160,7 +189,7 @@ func (a *arena) free() {
 
 // read returns the cells of an argument; a double is one value.
 func (a *arena) read(i int) []float64 {
-	m, offset := a.bases[cellBase], int(a.refs[i].Offset)
+	m, offset := a.memoryOf(i), int(a.refs[i].Offset)
 	switch a.layout[i].Kind {
 	case ref.Double:
 		return []float64{m.ReadDouble(offset)}
@@ -180,7 +209,7 @@ func (a *arena) readExact(i int) []float64 {
 		return a.read(i)
 	}
 	values := make([]float64, a.lengths[i])
-	a.bases[cellBase].(*ref.Memory).ReadFloats64(int(a.refs[i].Offset), values)
+	a.memoryOf(i).(*ref.Memory).ReadFloats64(int(a.refs[i].Offset), values)
 	return values
 }
 
@@ -194,30 +223,32 @@ func widen[T int32 | float32](v []T) []float64 {
 
 // guardsKept reports a changed cell outside all arguments and the workspace.
 func (a *arena) guardsKept() error {
-	cells := make([]float32, a.cells)
-	a.bases[cellBase].ReadFloats(0, cells)
-	for i, at := range a.refs {
-		if at.IsNone() || at.Base != cellBase {
-			continue
+	for base, size := range a.cells[:a.used] {
+		cells := make([]float32, size)
+		a.bases[base].ReadFloats(0, cells)
+		for i, at := range a.refs {
+			if int(at.Base) != base || size == 0 {
+				continue
+			}
+			for j := range a.lengths[i] {
+				cells[int(at.Offset)+j] = guardValue
+			}
 		}
-		for j := range a.lengths[i] {
-			cells[int(at.Offset)+j] = guardValue
-		}
-	}
-	for i, v := range cells {
-		if v != guardValue {
-			return fmt.Errorf("the kernel wrote outside its arguments: cell %d, %s", i, a.nearest(i))
+		for i, v := range cells {
+			if v != guardValue {
+				return fmt.Errorf("the kernel wrote outside its arguments: cell %d, %s", i, a.nearest(kernels.Base(base), i))
+			}
 		}
 	}
 	return nil
 }
 
 // nearest names the argument whose end lies closest in front of a cell.
-func (a *arena) nearest(cell int) string {
+func (a *arena) nearest(base kernels.Base, cell int) string {
 	name, end := "before the first argument", 0
 	for i, at := range a.refs {
 		last := int(at.Offset) + a.lengths[i]
-		if at.Base == cellBase && last <= cell && last > end {
+		if at.Base == base && last <= cell && last > end {
 			label := "the workspace"
 			if i < len(a.layout) {
 				label = a.layout[i].Name

@@ -104,7 +104,7 @@ func checkRefusals(r Reporter, dev kernels.Device, k kernels.Kernel) {
 		expectRefusal(r, dev, k, p, fmt.Sprintf("%s %v", name, value), false, func(a *arena) {
 			i := slices.IndexFunc(layout, func(arg ref.Arg) bool { return arg.Name == name })
 			last := int(a.refs[i].Offset) + a.lengths[i] - 1
-			a.bases[cellBase].WriteInts(last, []int32{int32(value)})
+			a.memoryOf(i).WriteInts(last, []int32{int32(value)})
 		})
 	}
 	expectRefusal(r, dev, k, p, "an argument too few", true, func(a *arena) { a.refs = a.refs[:len(layout)-1] })
@@ -158,7 +158,11 @@ func expectRefusal(r Reporter, dev kernels.Device, k kernels.Kernel, p problem, 
 
 // bits returns all cells as they are.
 func (a *arena) bits() []int32 {
-	cells := make([]int32, a.cells)
-	a.bases[cellBase].ReadInts(0, cells)
-	return cells
+	var all []int32
+	for base, size := range a.cells[:a.used] {
+		cells := make([]int32, size)
+		a.bases[base].ReadInts(0, cells)
+		all = append(all, cells...)
+	}
+	return all
 }

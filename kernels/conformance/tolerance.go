@@ -279,7 +279,7 @@ func (c *testCase) allowedNormal(s kernels.PhiloxShape) []float64 {
 		panic("conformance: the oracle refuses its own problem: " + err.Error())
 	}
 	n := len(c.values[0])
-	words := result.bases[cellBase].(*ref.Memory).Floats()[result.refs[0].Offset:]
+	words := result.memoryOf(0).(*ref.Memory).Floats()[result.refs[0].Offset:]
 	return each(n, func(i int) float64 {
 		first := min(i&^1, n-1)
 		u1 := (math.Floor(words[first]/256) + 0.5) * 0x1p-24

@@ -50,16 +50,12 @@ static void cut_out(const bs_augment &s, const augment_draw &d, float *image) {
     memset(image + ((int64_t)y * s.w + left) * s.c, 0, sizeof(float) * (size_t)(right - left) * (size_t)s.c);
 }
 
-static bool bad_augment(const bs_augment &s) {
-  return s.n <= 0 || s.h <= 0 || s.w <= 0 || s.c <= 0 || s.pad < 0 || s.pad > 1 << 20 || s.cutout < 0 || s.images <= 0;
-}
-
-static int64_t augment_workspace(const bs_augment &s) { return bad_augment(s) ? -1 : 256 * (int64_t)s.c; }
+static int64_t augment_workspace(const bs_augment &s) { return 256 * (int64_t)s.c; }
 
 static bs_status augment(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_AUGMENT, shape, arg, true);
+  if (status != BS_OK) return status;
   const bs_augment &s = shape->augment;
-  if (bad_augment(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11111111)) return BS_BAD_ARGUMENT;
   const uint8_t *images = arg_at<const uint8_t>(arg, 0);
   const int32_t *labels = arg_at<const int32_t>(arg, 1), *index = arg_at<const int32_t>(arg, 2);
   const uint32_t *key = arg_at<const uint32_t>(arg, 3);

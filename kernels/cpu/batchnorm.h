@@ -96,15 +96,16 @@ static void normalise(const bn_workspace &ws, const ghost &g, const float *x, co
 }
 
 static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_FORWARD, shape, arg, true);
+  if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 4);
-  if (bad_batchnorm(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, s.frozen ? 0b1011100111 : 0b1011000111) || bad_sets(s, set)) return BS_BAD_ARGUMENT;
+  if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0), *residual = arg_at<const float>(arg, 3);
   const float *running = arg_at<const float>(arg, 5);
   float *y = arg_at<float>(arg, 6), *stats = arg_at<float>(arg, 8);
   bn_workspace ws = bn_workspace_at(arg[9], s);
-  for (int i = 0; i < ghost_count(s); i++) {
+  for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
     float *saved = arg_at<float>(arg, 7) + row;
@@ -125,9 +126,9 @@ static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void
 }
 
 static bs_status batchnorm_fold(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_FOLD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_fold &s = shape->fold;
-  if (s.ghosts <= 0 || s.c <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
   const float *stats = arg_at<const float>(arg, 0);
   float *running = arg_at<float>(arg, 1);
   int64_t row = 2 * (int64_t)s.c;

@@ -51,13 +51,14 @@ BS_INLINE T *at_ghost(T *p, const ghost &g) {
 }
 
 static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_BACKWARD, shape, arg, true);
+  if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 4);
-  if (bad_batchnorm(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, s.relu ? 0b110000101111 : 0b110000101101) || bad_sets(s, set)) return BS_BAD_ARGUMENT;
+  if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   float *dgamma = arg_at<float>(arg, 8), *dbeta = arg_at<float>(arg, 9);
   bn_workspace ws = bn_workspace_at(arg[11], s);
-  for (int i = 0; i < ghost_count(s); i++) {
+  for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
     const float *gamma = arg_at<const float>(arg, 3) + channels, *saved = arg_at<const float>(arg, 5) + row;

@@ -37,12 +37,13 @@ static void tangent_forward_apply(const bn_workspace &ws, const tangent_forward_
 }
 
 static bs_status batchnorm_tangent_forward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_TANGENT_FORWARD, shape, arg, true);
+  if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 3);
-  if (bad_batchnorm(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, s.relu ? 0b111011110111 : 0b111011110101) || bad_sets(s, set)) return BS_BAD_ARGUMENT;
+  if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   bn_workspace ws = bn_workspace_at(arg[11], s);
-  for (int i = 0; i < ghost_count(s); i++) {
+  for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
     const float *gamma = arg_at<const float>(arg, 2) + channels, *saved = arg_at<const float>(arg, 4) + row;
@@ -144,12 +145,13 @@ static void put_tangent_tables(const bn_workspace &ws, int c, const tangent_chan
 }
 
 static bs_status batchnorm_tangent_backward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_TANGENT_BACKWARD, shape, arg, true);
+  if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 4);
-  if (bad_batchnorm(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, s.relu ? 0b1110011111101111 : 0b1110011111101101) || bad_sets(s, set)) return BS_BAD_ARGUMENT;
+  if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   bn_workspace ws = bn_workspace_at(arg[15], s);
-  for (int i = 0; i < ghost_count(s); i++) {
+  for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
     const float *gamma = arg_at<const float>(arg, 3) + channels, *tgamma = arg_at<const float>(arg, 10) + channels;

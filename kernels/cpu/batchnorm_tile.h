@@ -28,24 +28,16 @@ struct ghost {
   double values; // per channel
 };
 
-static int ghost_count(const bs_batchnorm &s) { return (int)(((int64_t)s.n + s.ghost - 1) / s.ghost); }
-
 static ghost ghost_at(const bs_batchnorm &s, const int32_t *set, int index) {
   int64_t begin = (int64_t)index * s.ghost, end = begin + s.ghost < s.n ? begin + s.ghost : s.n;
   int64_t sample = (int64_t)s.hw * s.c;
   return ghost{index, set ? set[index] : 0, begin * sample, (end - begin) * sample, (double)((end - begin) * s.hw)};
 }
 
-// bad_batchnorm also refuses to train on a ghost with one value per channel: it has no variance.
-static bool bad_batchnorm(const bs_batchnorm &s) {
-  if (s.n <= 0 || s.hw <= 0 || s.c <= 0 || s.ghost <= 0 || !(s.eps >= 0)) return true;
-  return !s.frozen && ghost_at(s, nullptr, ghost_count(s) - 1).values < 2;
-}
-
 // bad_sets reports a negative parameter set. (How many there are is the caller's to know.)
 static bool bad_sets(const bs_batchnorm &s, const int32_t *set) {
   if (!set) return false;
-  for (int g = 0; g < ghost_count(s); g++)
+  for (int g = 0; g < bs_ghosts(&s); g++)
     if (set[g] < 0) return true;
   return false;
 }

@@ -182,11 +182,11 @@ static index_t correlation_cells(const correlation &c) {
 }
 
 static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *) {
-  conv_shape s;
-  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
+  bs_status status = bs_check(BS_CONV2D_FORWARD, shape, arg, true);
+  if (status != BS_OK) return status;
+  conv_shape s = conv_shape_of(shape->conv2d);
   const float *x = (const float *)arg[0], *w = (const float *)arg[1], *bias = (const float *)arg[2];
   float *y = (float *)arg[3], *packed = align_cells(arg[4]);
-  if (!x || !w || !y || !arg[4]) return BS_BAD_ARGUMENT;
   block_output out = {0, shape->conv2d.accumulate != 0, shape->conv2d.relu != 0, bias};
   if (winograd_pays(s)) {
     winograd p = winograd_forward(s);
@@ -211,11 +211,11 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *)
 }
 
 static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *) {
-  conv_shape s;
-  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
+  bs_status status = bs_check(BS_CONV2D_BACKWARD_INPUT, shape, arg, true);
+  if (status != BS_OK) return status;
+  conv_shape s = conv_shape_of(shape->conv2d);
   const float *dy = (const float *)arg[0], *w = (const float *)arg[1];
   float *dx = (float *)arg[2], *packed = align_cells(arg[3]);
-  if (!dy || !w || !dx || !arg[3]) return BS_BAD_ARGUMENT;
   block_output out = {0, shape->conv2d.accumulate != 0, false, NULL};
   if (winograd_pays(s)) { // with the filters turned round
     winograd p = winograd_backward(s);
@@ -248,9 +248,9 @@ static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, 
 }
 
 static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg, void *) {
-  conv_shape s;
-  if (!conv_shape_from(shape->conv2d, &s)) return BS_BAD_SHAPE;
-  if (!arg[0] || !arg[1] || !arg[2] || !arg[4]) return BS_BAD_ARGUMENT;
+  bs_status status = bs_check(BS_CONV2D_BACKWARD_WEIGHT, shape, arg, true);
+  if (status != BS_OK) return status;
+  conv_shape s = conv_shape_of(shape->conv2d);
   const float *x = (const float *)arg[0], *dy = (const float *)arg[1];
   float *dw = (float *)arg[2], *dbias = (float *)arg[3], *work = align_cells(arg[4]);
   if (winograd_pays(s)) winograd_weight_gradient(winograd_weight(s), x, dy, dw, dbias, work);
@@ -259,10 +259,9 @@ static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg,
   return BS_OK;
 }
 
-// conv2d_workspace is the workspace function of the three kernels: cells, or -1 for a bad shape.
+// conv2d_workspace is the workspace function of the three kernels.
 static int64_t conv2d_workspace(int32_t kernel, const bs_shape *shape) {
-  conv_shape s;
-  if (!conv_shape_from(shape->conv2d, &s)) return -1;
+  conv_shape s = conv_shape_of(shape->conv2d);
   if (winograd_pays(s)) {
     if (kernel == BS_CONV2D_FORWARD) return winograd_cells(winograd_forward(s));
     if (kernel == BS_CONV2D_BACKWARD_INPUT) return winograd_cells(winograd_backward(s));

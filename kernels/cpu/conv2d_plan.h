@@ -20,25 +20,16 @@ enum { line_cells = 16 };
 BS_INLINE index_t line_up(index_t cells) { return round_up(cells, line_cells); }
 BS_INLINE float *align_cells(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
-static bool conv_axis_valid(index_t in, index_t kernel, index_t stride, index_t pad, index_t out) {
-  if (in <= 0 || kernel <= 0 || stride <= 0 || pad < 0 || out <= 0) return false;
-  return in + 2 * pad >= kernel && out == (in + 2 * pad - kernel) / stride + 1;
-}
-
-// conv_shape_from checks a shape. A 1x1 convolution without stride and padding, and so a linear layer,
+// conv_shape_of takes a good shape. A 1x1 convolution without stride and padding, and so a linear layer,
 // becomes one image of n h w rows of one pixel.
-static bool conv_shape_from(const bs_conv2d &b, conv_shape *out) {
-  if (b.n <= 0 || b.c <= 0 || b.k <= 0 || b.groups <= 0 || b.c % b.groups || b.k % b.groups) return false;
-  if (!conv_axis_valid(b.h, b.r, b.stride_h, b.pad_h, b.oh)) return false;
-  if (!conv_axis_valid(b.w, b.s, b.stride_w, b.pad_w, b.ow)) return false;
+static conv_shape conv_shape_of(const bs_conv2d &b) {
   conv_shape s = {b.n,        b.h,        b.w,     b.c,     b.k,      b.r,  b.s,
                   b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow, b.bf16 != 0};
   if (s.h == s.oh && s.w == s.ow && s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) {
     s.h = s.oh = s.n * s.h * s.w;
     s.n = s.w = s.ow = s.stride_h = s.stride_w = 1;
   }
-  *out = s;
-  return true;
+  return s;
 }
 
 // A window slides over the images of a tensor: n images of h rows of w pixels of c channels, `image`,

@@ -1,13 +1,9 @@
 // dropout.h: dropout, whose mask is recomputed from the sample's random stream wherever it is needed.
 
-static bool bad_dropout(const bs_dropout &s) {
-  return s.n <= 0 || s.per <= 0 || s.layer < 0 || s.layer >= 65536 || !(s.p >= 0 && s.p < 1);
-}
-
 static bs_status dropout(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_DROPOUT, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_dropout &s = shape->dropout;
-  if (bad_dropout(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b1111)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0);
   const int32_t *sample = arg_at<const int32_t>(arg, 1);
   const uint32_t *key = arg_at<const uint32_t>(arg, 2);

@@ -6,13 +6,6 @@ BS_INLINE T *arg_at(void *const *arg, int i) {
   return (T *)arg[i];
 }
 
-// all_set reports whether the arguments named by the bits of `required` are not NULL.
-static bool all_set(void *const *arg, uint32_t required) {
-  for (int i = 0; required >> i; i++)
-    if ((required >> i & 1) && !arg[i]) return false;
-  return true;
-}
-
 // How many lanes an operation touches: all of them, or the first n. Passing one of the two types
 // to a generic lambda compiles its body once for whole vectors and once for a tail.
 struct whole {};

@@ -1,8 +1,8 @@
 // elementwise.h: relu_forward, relu_backward, axpby, add.
 
 static bs_status relu_forward(const bs_shape *shape, void *const *arg, void *) {
-  if (shape->vector.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
+  bs_status status = bs_check(BS_RELU_FORWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const float *x = arg_at<const float>(arg, 0);
   float *y = arg_at<float>(arg, 1);
   // A NaN stays NaN, so that a diverging run is seen.
@@ -11,9 +11,9 @@ static bs_status relu_forward(const bs_shape *shape, void *const *arg, void *) {
 }
 
 static bs_status relu_backward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_RELU_BACKWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_vector &s = shape->vector;
-  if (s.count <= 0 || (s.b != 0 && s.b != 1)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
   const float *y = arg_at<const float>(arg, 0), *dy = arg_at<const float>(arg, 1);
   float *dx = arg_at<float>(arg, 2);
   if (s.b == 0) {
@@ -27,9 +27,9 @@ static bs_status relu_backward(const bs_shape *shape, void *const *arg, void *) 
 }
 
 static bs_status axpby(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_AXPBY, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_vector &s = shape->vector;
-  if (s.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0);
   float *y = arg_at<float>(arg, 1);
   vf a = set1((float)s.a), b = set1((float)s.b);
@@ -48,9 +48,9 @@ static bs_status axpby(const bs_shape *shape, void *const *arg, void *) {
 }
 
 static bs_status add(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_ADD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_vector &s = shape->vector;
-  if (s.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0), *z = arg_at<const float>(arg, 1);
   float *y = arg_at<float>(arg, 2);
   vf a = set1((float)s.a), b = set1((float)s.b);

@@ -5,6 +5,8 @@
 // linkage, and nothing of the C++ library is used: an inline function compiled for AVX-512 could be
 // the copy that the linker keeps for the whole program.
 
+#include "check.h"
+
 #define BS_STRING_OF(x) #x
 #define BS_STRING(x) BS_STRING_OF(x)
 #define BS_JOIN_OF(a, b) a##b
@@ -48,10 +50,8 @@ namespace {
 
 #include "peak.h"
 
-// What bs_kernels.workspace answers for the kernels that need none.
-static int64_t no_workspace(bool bad) { return bad ? -1 : 0; }
-
 int64_t workspace(int32_t kernel, const bs_shape *shape) {
+  if (bs_bad_shape(kernel, shape)) return -1;
   switch (kernel) {
   case BS_CONV2D_FORWARD:
   case BS_CONV2D_BACKWARD_INPUT:
@@ -61,38 +61,11 @@ int64_t workspace(int32_t kernel, const bs_shape *shape) {
   case BS_BATCHNORM_BACKWARD:
   case BS_BATCHNORM_TANGENT_FORWARD:
   case BS_BATCHNORM_TANGENT_BACKWARD:
-    return bad_batchnorm(shape->batchnorm) ? -1 : bn_workspace_cells(shape->batchnorm);
+    return bn_workspace_cells(shape->batchnorm);
   case BS_AUGMENT:
     return augment_workspace(shape->augment);
-  case BS_BATCHNORM_FOLD:
-    return no_workspace(shape->fold.ghosts <= 0 || shape->fold.c <= 0);
-  case BS_RELU_FORWARD:
-  case BS_RELU_BACKWARD:
-  case BS_AXPBY:
-  case BS_ADD:
-  case BS_DOT:
-  case BS_NORM:
-  case BS_MINMAX:
-    return no_workspace(shape->vector.count <= 0);
-  case BS_MAXPOOL_FORWARD:
-  case BS_MAXPOOL_BACKWARD:
-  case BS_MAXPOOL_TANGENT:
-  case BS_AVGPOOL_FORWARD:
-  case BS_AVGPOOL_BACKWARD:
-    return no_workspace(bad_pool(shape->pool));
-  case BS_DROPOUT:
-    return no_workspace(bad_dropout(shape->dropout));
-  case BS_SOFTMAX_XENT:
-  case BS_SOFTMAX_XENT_TANGENT:
-    return no_workspace(bad_softmax(shape->softmax));
-  case BS_PGD_STEP:
-    return no_workspace(bad_pgd(shape->pgd));
-  case BS_SGD:
-    return no_workspace(shape->sgd.count <= 0);
-  case BS_PHILOX:
-    return no_workspace(bad_philox(shape->philox));
   }
-  return -1;
+  return 0;
 }
 
 } // namespace

@@ -1,13 +1,9 @@
 // pgd.h: pgd_step, a sign-gradient step projected on the eps-ball around the clean input.
 
-static bool bad_pgd(const bs_pgd &s) {
-  return s.count <= 0 || !(s.eps >= 0);
-}
-
 static bs_status pgd_step(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_PGD_STEP, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pgd &s = shape->pgd;
-  if (bad_pgd(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b10111)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0), *clean = arg_at<const float>(arg, 1);
   const float *grad = arg_at<const float>(arg, 2), *bounds = arg_at<const float>(arg, 3);
   float *out = arg_at<float>(arg, 4);

@@ -72,14 +72,10 @@ static void fill_normal(const philox_stream &stream, int64_t count, float *out) 
   }
 }
 
-static bool bad_philox(const bs_philox &s) {
-  return s.count <= 0 || s.count / 4 > 0xffffffffLL || s.distribution < BS_BITS || s.distribution > BS_RADEMACHER;
-}
-
 static bs_status philox(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_PHILOX, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_philox &s = shape->philox;
-  if (bad_philox(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b1)) return BS_BAD_ARGUMENT;
   philox_stream stream = {s.key0, s.key1, s.ctr1, s.ctr2, s.ctr3};
   float *out = arg_at<float>(arg, 0);
   switch (s.distribution) {

@@ -1,16 +1,5 @@
 // pool.h: max and average pooling over NHWC, vectors along the channels.
 
-// bad_pool_axis refuses a window without an element of the image. The output may be rounded up.
-static bool bad_pool_axis(int size, int window, int stride, int pad, int out) {
-  if (size <= 0 || window <= 0 || stride <= 0 || out <= 0 || pad < 0 || pad >= window) return true;
-  return (int64_t)(out - 1) * stride - pad >= size;
-}
-
-static bool bad_pool(const bs_pool &s) {
-  return s.n <= 0 || s.c <= 0 || (int64_t)s.h * s.w > 0x7fffffff || bad_pool_axis(s.h, s.r, s.stride_h, s.pad_h, s.oh) ||
-         bad_pool_axis(s.w, s.s, s.stride_w, s.pad_w, s.ow);
-}
-
 // A window: its rows and columns inside the image, where the image begins in the input, and where
 // the output pixel begins.
 struct window {
@@ -43,9 +32,9 @@ BS_INLINE void each_position(const bs_pool &s, const window &w, Op op) {
 }
 
 static bs_status maxpool_forward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_MAXPOOL_FORWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pool &s = shape->pool;
-  if (bad_pool(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0);
   float *y = arg_at<float>(arg, 1);
   int32_t *index = arg_at<int32_t>(arg, 2);
@@ -84,9 +73,9 @@ BS_INLINE bs_status each_maximum(const bs_pool &s, const int32_t *index, Op op) 
 }
 
 static bs_status maxpool_backward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_MAXPOOL_BACKWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pool &s = shape->pool;
-  if (bad_pool(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
   const float *dy = arg_at<const float>(arg, 0);
   float *dx = arg_at<float>(arg, 2);
   if (!s.accumulate) memset(dx, 0, sizeof(float) * (size_t)s.n * s.h * s.w * s.c);
@@ -94,18 +83,18 @@ static bs_status maxpool_backward(const bs_shape *shape, void *const *arg, void 
 }
 
 static bs_status maxpool_tangent(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_MAXPOOL_TANGENT, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pool &s = shape->pool;
-  if (bad_pool(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
   const float *tx = arg_at<const float>(arg, 0);
   float *ty = arg_at<float>(arg, 2);
   return each_maximum(s, arg_at<const int32_t>(arg, 1), [=](int64_t out, int64_t in) { ty[out] = tx[in]; });
 }
 
 static bs_status avgpool_forward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_AVGPOOL_FORWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pool &s = shape->pool;
-  if (bad_pool(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0);
   float *y = arg_at<float>(arg, 1);
   vf size = set1((float)((int64_t)s.r * s.s));
@@ -120,9 +109,9 @@ static bs_status avgpool_forward(const bs_shape *shape, void *const *arg, void *
 }
 
 static bs_status avgpool_backward(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_AVGPOOL_BACKWARD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_pool &s = shape->pool;
-  if (bad_pool(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
   const float *dy = arg_at<const float>(arg, 0);
   float *dx = arg_at<float>(arg, 1);
   vf size = set1((float)((int64_t)s.r * s.s));

@@ -32,24 +32,24 @@ static double dot_double(const float *x, const float *z, int64_t count) {
 static void put_double(void *cells, double v) { memcpy(cells, &v, sizeof v); }
 
 static bs_status dot(const bs_shape *shape, void *const *arg, void *) {
-  if (shape->vector.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111)) return BS_BAD_ARGUMENT;
+  bs_status status = bs_check(BS_DOT, shape, arg, false);
+  if (status != BS_OK) return status;
   put_double(arg[2], dot_double(arg_at<const float>(arg, 0), arg_at<const float>(arg, 1), shape->vector.count));
   return BS_OK;
 }
 
 static bs_status norm(const bs_shape *shape, void *const *arg, void *) {
-  if (shape->vector.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
+  bs_status status = bs_check(BS_NORM, shape, arg, false);
+  if (status != BS_OK) return status;
   const float *x = arg_at<const float>(arg, 0);
   put_double(arg[1], sqrt(dot_double(x, x, shape->vector.count)));
   return BS_OK;
 }
 
 static bs_status minmax(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_MINMAX, shape, arg, false);
+  if (status != BS_OK) return status;
   int64_t count = shape->vector.count;
-  if (count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b11)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0);
   float *out = arg_at<float>(arg, 1);
   vf low = set1(x[0]), high = low;

@@ -1,9 +1,9 @@
 // sgd.h: the fused SGD update with momentum, Nesterov momentum and weight decay.
 
 static bs_status sgd(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_SGD, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_sgd &s = shape->sgd;
-  if (s.count <= 0) return BS_BAD_SHAPE;
-  if (!all_set(arg, s.momentum != 0 ? 0b1111 : 0b1011)) return BS_BAD_ARGUMENT;
   float *w = arg_at<float>(arg, 0), *velocity = arg_at<float>(arg, 2);
   const float *g = arg_at<const float>(arg, 1), *hyper = arg_at<const float>(arg, 3);
   vf lr = set1(hyper[0]), scale = set1(hyper[1]);

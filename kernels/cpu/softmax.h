@@ -30,14 +30,10 @@ static double xent_row(const float *z, int classes, int label, double smoothing,
   return loss + smoothing / classes * sum;
 }
 
-static bool bad_softmax(const bs_softmax &s) {
-  return s.n <= 0 || s.classes <= 0 || !(s.smoothing >= 0 && s.smoothing <= 1);
-}
-
 static bs_status softmax_xent(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_SOFTMAX_XENT, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_softmax &s = shape->softmax;
-  if (bad_softmax(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b111011)) return BS_BAD_ARGUMENT;
   const float *z = arg_at<const float>(arg, 0), *weight = arg_at<const float>(arg, 2);
   const int32_t *label = arg_at<const int32_t>(arg, 1);
   float *loss = arg_at<float>(arg, 3), *correct = arg_at<float>(arg, 4), *prob = arg_at<float>(arg, 5);
@@ -58,9 +54,9 @@ static bs_status softmax_xent(const bs_shape *shape, void *const *arg, void *) {
 }
 
 static bs_status softmax_xent_tangent(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_SOFTMAX_XENT_TANGENT, shape, arg, false);
+  if (status != BS_OK) return status;
   const bs_softmax &s = shape->softmax;
-  if (bad_softmax(s)) return BS_BAD_SHAPE;
-  if (!all_set(arg, 0b1101)) return BS_BAD_ARGUMENT;
   const float *prob = arg_at<const float>(arg, 0), *weight = arg_at<const float>(arg, 1);
   const float *tz = arg_at<const float>(arg, 2);
   float *out = arg_at<float>(arg, 3);

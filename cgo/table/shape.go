@@ -1,4 +1,4 @@
-package cpu
+package table
 
 // #include "broadside.h"
 import "C"

@@ -1,0 +1,184 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"broadside/kernels"
+)
+
+// cellBytes is the size of a cell.
+const cellBytes = 4
+
+// memory is a block of a GPU's memory. What the host does to it goes through its device's stream.
+type memory struct {
+	device *Device
+	at     cu.DevicePtr // 0 after Free
+	bytes  int
+	cells  int
+}
+
+var _ kernels.Memory = (*memory)(nil)
+var _ kernels.LateReader = (*memory)(nil)
+
+// Alloc returns zeroed memory of the given number of cells, aligned to 256 bytes.
+func (d *Device) Alloc(cells int) (kernels.Memory, error) {
+	if cells < 0 || cells > math.MaxInt/cellBytes {
+		return nil, fmt.Errorf("%s: allocating %d cells: no such size", d.name, cells)
+	}
+	m, err := d.alloc(cells * cellBytes)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// AllocBytes returns memory holding a copy of the bytes. Its Len is rounded up to whole cells.
+func (d *Device) AllocBytes(data []byte) (kernels.Memory, error) {
+	m, err := d.alloc(len(data))
+	if err != nil {
+		return nil, err
+	}
+	if err := d.use(func() error { return d.staging.write(d.stream, m.at, data) }); err != nil {
+		m.Free()
+		return nil, fmt.Errorf("%s: copying %d bytes: %w", d.name, len(data), err)
+	}
+	return m, nil
+}
+
+// alloc returns zeroed memory of at least the given number of bytes, in whole cells.
+func (d *Device) alloc(bytes int) (*memory, error) {
+	cells := bytes/cellBytes + (bytes%cellBytes+cellBytes-1)/cellBytes
+	size := int64(max(cells, 1)) * cellBytes
+	m := &memory{device: d, bytes: bytes, cells: cells}
+	err := d.use(func() (err error) {
+		if m.at, err = cu.MemAlloc(size); err != nil {
+			if free, total, e := cu.MemInfo(); e == nil {
+				err = fmt.Errorf("%w: %.2f of %.2f GiB are free", err, float64(free)/(1<<30), float64(total)/(1<<30))
+			}
+			return err
+		}
+		return cu.MemsetD8Async(m.at, 0, size, d.stream)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: allocating %d bytes: %w", d.name, bytes, err)
+	}
+	return m, nil
+}
+
+// use does work with the device, unless it has failed.
+func (d *Device) use(work func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed != nil {
+		return d.failed
+	}
+	return d.inContext(work)
+}
+
+// Len returns the number of cells.
+func (m *memory) Len() int { return m.cells }
+
+// Free gives the memory back, once all that its device was told is done. A second Free does nothing; any other use
+// panics.
+func (m *memory) Free() {
+	d := m.device
+	if m.at == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed && d.failed == nil {
+		d.wait()
+		d.fail("freeing memory", d.inContext(func() error { return cu.MemFree(m.at) }))
+	}
+	m.at, m.bytes, m.cells = 0, 0, 0
+}
+
+// span returns where n cells at offset lie. It panics outside the memory.
+func (m *memory) span(offset, n int) cu.DevicePtr {
+	if offset < 0 || n > m.cells || offset > m.cells-n {
+		panic(fmt.Sprintf("cuda: cells [%d, %d) of a memory of %d cells", offset, offset+n, m.cells))
+	}
+	return m.at + cu.DevicePtr(offset*cellBytes)
+}
+
+// bytesOf returns the cells of a slice as bytes.
+func bytesOf[T float32 | int32](s []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*cellBytes)
+}
+
+// write queues a copy of src to the cells at offset. An error comes out of the device's next Run or Sync.
+func write[T float32 | int32](m *memory, offset int, src []T) {
+	to, d := m.span(offset, len(src)), m.device
+	if err := d.use(func() error { return d.staging.write(d.stream, to, bytesOf(src)) }); err != nil {
+		d.mu.Lock()
+		d.fail("writing memory", err)
+		d.mu.Unlock()
+	}
+}
+
+// read fills dst from the cells at offset, once all that was queued before is done.
+func read[T float32 | int32](m *memory, offset int, dst []T) {
+	from, d := m.span(offset, len(dst)), m.device
+	if len(dst) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed != nil {
+		return
+	}
+	err := d.inContext(func() error {
+		return cu.MemcpyDtoHAsync(unsafe.Pointer(&dst[0]), from, int64(len(dst))*cellBytes, d.stream)
+	})
+	if err != nil {
+		d.fail("reading memory", err)
+		return
+	}
+	d.wait()
+}
+
+// WriteFloats copies src to the cells at offset.
+func (m *memory) WriteFloats(offset int, src []float32) { write(m, offset, src) }
+
+// ReadFloats fills dst from the cells at offset.
+func (m *memory) ReadFloats(offset int, dst []float32) { read(m, offset, dst) }
+
+// WriteInts copies src to the cells at offset.
+func (m *memory) WriteInts(offset int, src []int32) { write(m, offset, src) }
+
+// ReadInts fills dst from the cells at offset.
+func (m *memory) ReadInts(offset int, dst []int32) { read(m, offset, dst) }
+
+// ReadDouble returns the double in the two cells at offset.
+func (m *memory) ReadDouble(offset int) float64 {
+	var cells [2]int32
+	read(m, offset, cells[:])
+	return math.Float64frombits(binary.NativeEndian.Uint64(bytesOf(cells[:])))
+}
+
+// ReadFloatsLater fills dst from the cells at offset by the next Sync of the device.
+func (m *memory) ReadFloatsLater(offset int, dst []float32) {
+	from, d := m.span(offset, len(dst)), m.device
+	d.mu.Lock()
+	queued := d.failed != nil
+	if !queued {
+		err := d.inContext(func() (err error) {
+			queued, err = d.late.queue(d.stream, dst, from)
+			return err
+		})
+		d.fail("reading memory", err)
+		queued = queued || err != nil
+	}
+	d.mu.Unlock()
+	if !queued { // there is no room
+		read(m, offset, dst)
+	}
+}

@@ -1,0 +1,28 @@
+// conv2d_backward_input.cu
+#include "conv2d_depthwise.cuh"
+#include "conv2d_pixels.cuh"
+#include "kernels.cuh"
+
+namespace bs {
+namespace cuda {
+
+bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *stream) {
+  bs_status status = check(BS_CONV2D_BACKWARD_INPUT, shape, arg);
+  if (status != BS_OK) return status;
+  const bs_conv2d &s = shape->conv2d;
+  if (!fits(s)) return BS_UNSUPPORTED;
+  const float *dy = arg_at<const float>(arg, 0), *w = arg_at<const float>(arg, 1);
+  float *dx = arg_at<float>(arg, 2);
+  if (depthwise(s)) return depthwise_backward_input(s, dy, w, dx, stream);
+  PixelGemm g = {};
+  g.in = dy, g.weights = w, g.out = dx;
+  g.n = s.n, g.in_h = s.oh, g.in_w = s.ow, g.in_c = s.k, g.out_h = s.h, g.out_w = s.w, g.out_c = s.c;
+  g.groups = s.groups, g.r = s.r, g.s = s.s;
+  g.stride_h = s.stride_h, g.stride_w = s.stride_w, g.pad_h = s.pad_h, g.pad_w = s.pad_w;
+  g.phases_h = s.stride_h < s.h ? s.stride_h : s.h, g.phases_w = s.stride_w < s.w ? s.stride_w : s.w;
+  g.accumulate = s.accumulate;
+  return pixel_gemm<true>(g, s.bf16, stream);
+}
+
+} // namespace cuda
+} // namespace bs

@@ -1,0 +1,84 @@
+// conv2d_plan.cuh: which tile a convolution is computed with, and how its weight gradient's sum is split.
+#ifndef BROADSIDE_CUDA_CONV2D_PLAN_CUH
+#define BROADSIDE_CUDA_CONV2D_PLAN_CUH
+
+#include "conv2d_mma.cuh"
+#include "conv2d_simt.cuh"
+
+namespace bs {
+namespace cuda {
+
+// fits reports whether what the kernels index in 32 bits can be: a padded image, the weights, all rows of pixels.
+inline bool fits(const bs_conv2d &s) {
+  auto cells = [](int64_t a, int64_t b, int64_t c) { return (double)a * (double)b * (double)c; };
+  const int64_t most = 0x7fffffff, h = s.h + 2 * (int64_t)s.pad_h, w = s.w + 2 * (int64_t)s.pad_w;
+  return cells(h, w, s.c > s.k ? s.c : s.k) < most && cells((int64_t)s.r * s.s, s.k, s.c / s.groups) < most &&
+         cells(s.n, h, 1) < most;
+}
+
+// The widths of tiles, and what a sum costs in each against the widest: a tile of R x C sums loads R + C numbers
+// from memory per term, so narrow ones are bound by loads.
+enum TileWidth { tile_16, tile_32, tile_64, tile_128 };
+constexpr int tile_width[] = {16, 32, 64, 128};
+constexpr float tile_cost[] = {1.6f, 1.35f, 1.1f, 1};
+
+// tile_for picks the width that computes `count` rows or columns at the least cost, padding included.
+inline TileWidth tile_for(int count) {
+  int best = tile_128;
+  auto cost = [&](int t) { return (float)(ceil_div(count, tile_width[t]) * tile_width[t]) * tile_cost[t]; };
+  for (int t = tile_64; t >= tile_16; t--)
+    if (cost(t) < cost(best)) best = t;
+  return (TileWidth)best;
+}
+
+// with_pixel_tile calls run with the tile for a product of pixels and weights of `cols` columns.
+template <typename Run> bs_status with_pixel_tile(int cols, bool bf16, const Run &run) {
+  switch (tile_for(cols)) {
+  case tile_16:
+    return bf16 ? run(MmaTile<128, 16, 16, 16, 3>{}) : run(SimtTile<256, 16, 8, 4, 4>{});
+  case tile_32:
+    return bf16 ? run(MmaTile<128, 32, 32, 16, 2>{}) : run(SimtTile<128, 32, 8, 4, 4>{});
+  case tile_64:
+    return bf16 ? run(MmaTile<128, 64, 32, 32, 2>{}) : run(SimtTile<128, 64, 8, 8, 3>{});
+  case tile_128:
+    break;
+  }
+  return bf16 ? run(MmaTile<128, 128, 64, 32, 1>{}) : run(SimtTile<128, 128, 8, 8, 2>{});
+}
+
+// with_weight_tile calls run with the tile for a weight gradient of `rows` filters.
+template <typename Run> bs_status with_weight_tile(int rows, bool bf16, const Run &run) {
+  switch (tile_for(rows)) {
+  case tile_16:
+    return bf16 ? run(MmaTile<16, 64, 16, 16, 4>{}) : run(SimtTile<16, 64, 4, 4, 8>{});
+  case tile_32:
+    return bf16 ? run(MmaTile<32, 64, 32, 16, 4>{}) : run(SimtTile<32, 64, 4, 4, 4>{});
+  case tile_64:
+    return bf16 ? run(MmaTile<64, 64, 32, 32, 4>{}) : run(SimtTile<64, 64, 8, 4, 4>{});
+  case tile_128:
+    break;
+  }
+  return bf16 ? run(MmaTile<128, 128, 64, 32, 1>{}) : run(SimtTile<128, 128, 8, 8, 2>{});
+}
+
+// Splits of a sum over `terms` into `count` parts of `part` terms. They depend on the shape alone, so that the
+// result does not depend on the GPU.
+struct Splits {
+  int count, part;
+};
+
+// split cuts a sum of which `blocks` blocks of `threads` threads do one part each into as many parts as keep a
+// GPU of 132 multiprocessors busy (2^17 threads), but none shorter than `least`, a multiple of all slabs.
+inline Splits split(int64_t terms, int64_t blocks, int threads, int least) {
+  int64_t wanted = ceil_div((int64_t)(1 << 17), blocks * threads);
+  int64_t most = ceil_div(terms, (int64_t)least), longest = 1 << 30;
+  int64_t count = wanted < most ? wanted : most;
+  if (count < ceil_div(terms, longest)) count = ceil_div(terms, longest);
+  int64_t part = ceil_div(ceil_div(terms, count), (int64_t)least) * least;
+  return {(int)ceil_div(terms, part), (int)part};
+}
+
+} // namespace cuda
+} // namespace bs
+
+#endif

@@ -1,0 +1,66 @@
+# cuda.mk: the CUDA build. The Makefile includes it.
+#
+# nvcc is the one of CUDA_HOME where that is set, else the one on PATH, in /usr/local/cuda, or in the toolkit that
+# `make cuda-deps` leaves in build/cuda-toolkit.
+
+CUDA         := build/cuda
+CUDA_TOOLKIT := $(CURDIR)/build/cuda-toolkit
+ifneq ($(CUDA_HOME),)
+NVCC ?= $(CUDA_HOME)/bin/nvcc
+endif
+NVCC         ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc $(CUDA_TOOLKIT)/bin/nvcc))
+# The toolkit's folder, found through links; Debian's package has no such folder and keeps all where compilers look.
+CUDA_ROOT    := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_INCLUDE := $(firstword $(wildcard $(CUDA_ROOT)/include $(CUDA_ROOT)/targets/*/include))
+CUDA_LIB     := $(firstword $(dir $(wildcard $(addsuffix /libcudart_static.a,$(addprefix $(CUDA_ROOT)/,lib64 lib targets/*/lib lib/*-linux-gnu)))))
+
+# Machine code for each architecture that this nvcc knows, and PTX of the newest for later ones. Compute capability
+# 9.0 is that of one family of chips, all of which run sm_90a.
+CUDA_KNOWN   := $(if $(NVCC),$(patsubst sm_%,%,$(shell $(NVCC) --help 2>/dev/null | grep -o 'sm_[0-9]*a\{0,1\}' | sort -u)))
+CUDA_NEWEST  := $(lastword $(foreach a,80 90 100,$(filter $a,$(CUDA_KNOWN))))
+CUDA_ARCHS   ?= 80 $(if $(filter 90a,$(CUDA_KNOWN)),90a,90) $(filter 100,$(CUDA_KNOWN))
+NVCC_FLAGS   := -O3 -std=c++17 --extended-lambda -Xptxas -v -Xcompiler -fPIC,-Wall -Ikernels -Ikernels/cuda -Ikernels/cuda/ptx
+NVCC_CODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_$(CUDA_NEWEST),code=compute_$(CUDA_NEWEST)
+CUDA_OBJECTS := $(patsubst kernels/cuda/%.cu,$(CUDA)/%.o,$(CUDA_SOURCES))
+
+# gorgonia.org/cu finds cuda.h and the linker its libraries through variables that Go's build cache does not look at,
+# so that the kernels for CPUs need not be compiled again for this build. But cu looks into these folders first, and
+# where they hold a cuda.h only flags go before them.
+CUDA_INCLUDES := $(CURDIR)/cgo/cuda/compat:$(CUDA_INCLUDE)
+CUDA_FOREIGN  := $(wildcard /usr/local/cuda/include/cuda.h /usr/local/cuda-11.0/targets/x86_64-linux/include/cuda.h \
+	/usr/local/cuda-10.2/include/cuda.h /opt/cuda/include/cuda.h)
+GO_CUDA_ENV   := CPATH=$(CUDA_INCLUDES) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LIB) \
+	$(if $(CUDA_FOREIGN),CGO_CPPFLAGS='-I$(CURDIR)/cgo/cuda/compat -I$(CUDA_INCLUDE)')
+# Go does not see when the kernels' library changes, but for its digest. The driver is loaded by the program itself.
+GO_CUDA_FLAGS  = -tags cuda -ldflags '-X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
+	-extldflags=-Wl,--as-needed'
+
+.PHONY: cuda cuda-deps cuda-kernels cuda-spills test-cuda
+
+cuda: cuda-kernels ## the command-line tool with CUDA kernels, bin/broadside-cuda
+	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o bin/broadside-cuda ./cmd/broadside
+
+cuda-kernels: $(CUDA)/libbroadside_cuda.a $(CUDA)/libcuda.a ## the CUDA kernels, compiled by nvcc for every architecture
+
+cuda-deps: ## nvcc and what it needs, in build/cuda-toolkit, from Python packages; no root, no GPU needed
+	kernels/cuda/toolkit.sh $(CUDA_TOOLKIT)
+
+cuda-spills: cuda-kernels ## registers that the CUDA kernels spill, for each kernel and architecture
+	@kernels/cuda/spills.sh $(CUDA_OBJECTS:.o=.log)
+
+$(CUDA)/nvcc: $(NVCC)
+	@test -n '$(NVCC)' || { echo 'no nvcc: install CUDA, name it in CUDA_HOME, or run `make cuda-deps`' >&2; exit 1; }
+	@test -n '$(CUDA_LIB)' || { echo 'no libcudart_static.a near $(NVCC)' >&2; exit 1; }
+	@mkdir -p $(CUDA)
+	@echo '$(NVCC):$(patsubst %, sm_%,$(CUDA_ARCHS)), PTX of compute_$(CUDA_NEWEST)' | tee $@
+
+$(CUDA)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/cuda/ptx/*) | $(CUDA)/nvcc
+	$(NVCC) $(NVCC_FLAGS) $(NVCC_CODE) -c -o $@ $< 2> $(CUDA)/$*.log || { cat $(CUDA)/$*.log >&2; exit 1; }
+
+$(CUDA)/libbroadside_cuda.a: $(CUDA_OBJECTS)
+	rm -f $@
+	ar rcs $@ $^
+
+# What gorgonia.org/cu's -lcuda finds: nothing. cgo/cuda/driver.c has the functions.
+$(CUDA)/libcuda.a: | $(CUDA)/nvcc
+	ar rcs $@

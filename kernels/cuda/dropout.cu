@@ -1,0 +1,38 @@
+// dropout.cu: dropout, whose mask is recomputed from the sample's random stream wherever it is needed. A thread
+// takes the four elements of one block of random words.
+#include "each.cuh"
+#include "kernels.cuh"
+#include "philox.cuh"
+
+namespace bs {
+namespace cuda {
+
+bs_status dropout(const bs_shape *shape, void *const *arg, void *stream) {
+  bs_status status = check(BS_DROPOUT, shape, arg);
+  if (status != BS_OK) return status;
+  const bs_dropout &s = shape->dropout;
+  const float *x = arg_at<const float>(arg, 0);
+  const int32_t *sample = arg_at<const int32_t>(arg, 1);
+  const uint32_t *key = arg_at<const uint32_t>(arg, 2);
+  float *y = arg_at<float>(arg, 3), scale = (float)(1 / (1 - s.p));
+  // uniform < p, in whole numbers: (word >> 8) < p 2^24.
+  uint32_t threshold = (uint32_t)ceil(s.p * 16777216), layer = (uint32_t)s.layer;
+  int per = s.per, blocks = (int)ceil_div((int64_t)per, (int64_t)4);
+  bool wide = per % 4 == 0 && aligned(x, y);
+  return each(stream, (int64_t)s.n * blocks, [=] __device__(int64_t i) {
+    int64_t n = divide(i, blocks);
+    int e = 4 * (int)(i - n * blocks);
+    int64_t at = n * per + e;
+    uint4 words = philox_block(sample_stream(key, sample[n], 2, layer), (uint32_t)e / 4);
+    auto keep = [&](float v, int k) { return word_of(words, k) >> 8 < threshold ? 0 : v * scale; };
+    if (wide) {
+      float4 v = *(const float4 *)(x + at);
+      *(float4 *)(y + at) = make_float4(keep(v.x, 0), keep(v.y, 1), keep(v.z, 2), keep(v.w, 3));
+      return;
+    }
+    for (int k = 0; k < 4 && e + k < per; k++) y[at + k] = keep(x[at + k], k);
+  });
+}
+
+} // namespace cuda
+} // namespace bs

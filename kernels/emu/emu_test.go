@@ -1,0 +1,99 @@
+package emu
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"broadside/cgo/cpu"
+	"broadside/kernels/conformance"
+)
+
+// sanitizers are those that the emulated kernels are compiled with, as `make test-emu` asks for; usually none.
+var sanitizers = os.Getenv("BROADSIDE_EMU_SANITIZE")
+
+// The sources are read so that Go's test cache knows when they change.
+func readSources(t *testing.T) {
+	t.Helper()
+	for _, pattern := range []string{"*", "runtime/*", "testdata/*", "../*.h", "../cuda/*", "../cuda/ptx/*", "../../Makefile"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			if info, err := os.Stat(file); err != nil || info.IsDir() {
+				continue
+			}
+			if _, err := os.ReadFile(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// build makes a file in the folder of emulated builds, whose path it returns.
+func build(t *testing.T, name string) string {
+	t.Helper()
+	readSources(t)
+	folder := "build/emu"
+	if sanitizers != "" {
+		folder = "build/emu-sanitized"
+	}
+	file := filepath.Join(folder, name)
+	cmd := exec.Command("make", "-s", "-C", "../..", "EMU="+folder, "EMU_SANITIZE="+sanitizers, file)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make %s: %v\n%s", file, err, out)
+	}
+	return filepath.Join("../..", file)
+}
+
+func TestConformance(t *testing.T) {
+	table, err := Table(build(t, "libbroadside_emu.so"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := cpu.Of(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sanitizers != "" {
+		conformance.RunApart(t, dev)
+		return
+	}
+	conformance.Run(t, dev)
+}
+
+// The emulator sees what would go wrong on a GPU.
+func TestFaults(t *testing.T) {
+	faults := build(t, "faults")
+	behind := "the block wrote behind its shared memory"
+	if sanitizers != "" {
+		behind = "AddressSanitizer: use-after-poison"
+	}
+	for name, want := range map[string]string{
+		"two barriers":                     "right",
+		"no first barrier":                 "wrong",
+		"no second barrier":                "wrong",
+		"a warp barrier":                   "right",
+		"no warp barrier":                  "wrong",
+		"waiting for a copy":               "right",
+		"not waiting for a copy":           "wrong",
+		"48 KiB of shared memory":          "right",
+		"more shared memory":               "wrong",
+		"227 KiB asked for":                "right",
+		"more asked for":                   "wrong",
+		"writing behind shared memory":     behind,
+		"threads that wait for each other": "emu: every thread waits",
+		"lanes that name different lanes":  "emu: lanes of a warp wait for different lanes",
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := exec.Command(faults, name).CombinedOutput()
+			if ended := err == nil; ended != (want == "right" || want == "wrong") || !strings.Contains(string(out), want) {
+				t.Errorf("it ends with %v and says %q, want %q", err, out, want)
+			}
+		})
+	}
+}
