@@ -2,6 +2,7 @@
 
   make build
   python3 bench/compare.py [--rows resnet20,hvp] [--rounds 5] [--out docs/results/]
+  python3 bench/compare.py --device cuda ...    # after make cuda, on a machine with a GPU
 
 A round runs one side after the other, so that a drift of the machine's speed hits both. PyTorch first shows
 which of its settings (memory format, torch.compile, kind of product) is fastest on the row; that one takes
@@ -26,7 +27,7 @@ import peer
 import rows
 
 HERE = pathlib.Path(__file__).resolve().parent
-BROADSIDE = HERE.parent / "bin" / "broadside"
+BINARIES = {"cpu": HERE.parent / "bin" / "broadside", "cuda": HERE.parent / "bin" / "broadside-cuda"}
 
 
 class Skip(Exception):
@@ -36,9 +37,11 @@ class Skip(Exception):
 def broadside(command, options, *flags, rounds=1):
     """Runs a benchmark of ours and returns its result."""
     flags = [str(f) for f in flags]
+    if options.device == "cuda":
+        flags += ["--device", "cuda"]
     if options.smoke:
         flags += ["--image", "32"]
-    out = subprocess.run([BROADSIDE, "bench", *command.split(), "--json", "--time", f"{rounds * options.time}s", *flags],
+    out = subprocess.run([options.broadside, "bench", *command.split(), "--json", "--time", f"{rounds * options.time}s", *flags],
                          capture_output=True, text=True)
     if out.returncode:
         raise RuntimeError(out.stderr.strip())
@@ -51,7 +54,7 @@ class Peer:
     def __init__(self, script, options, flags):
         self.flags = flags
         self.errors = tempfile.TemporaryFile("w+")
-        command = [options.python, HERE / script, "--serve", "--time", str(options.time), "--threads", str(options.threads), *flags]
+        command = [options.python, HERE / script, "--serve", "--device", options.device, "--time", str(options.time), "--threads", str(options.threads), *flags]
         if options.smoke:
             command += ["--image", "32"]
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -137,13 +140,15 @@ def step_row(row, options, seen):
     if row.get("bf16"):
         needs_bf16(options, flags)
 
+    settings = rows.STEP_CUDA if options.device == "cuda" else rows.STEP
+
     def ours():
         result = broadside("step", options, *flags, "--rounds", 1)
         seen(result)
         return result["runs"][0]["images_per_second"]["median"]
 
     return against_peers(row, options, "pytorch_step.py", ["--model", row["model"], "--batch", str(batch)],
-                         rows.STEP[:1] if options.smoke else rows.STEP, ours, lambda s: batch / s)
+                         settings[:1] if options.smoke else settings, ours, lambda s: batch / s)
 
 
 def needs_bf16(options, flags):
@@ -183,7 +188,7 @@ def fgsm_row(row, options, seen):
 def workers_row(row, options, seen):
     if os.cpu_count() < 2:
         raise Skip("this machine has one core")
-    flags = ["--batch", 16, "--leaf", 8] if options.smoke else ["--batch", 256]
+    flags = ["--batch", 16, "--leaf", 8] if options.smoke else ["--batch", row["batch"]]
     result = broadside("step", options, "--model", row["model"], *flags, "--devices", "1,2", "--rounds", options.rounds, rounds=2 * options.rounds)
     seen(result)
     return [{"against": "itself", "ratio": result["scaling"], "least": row["least"], "met": result["scaling"]["median"] >= row["least"]}]
@@ -209,8 +214,8 @@ def memory_row(row, options, seen):
 
 
 def devices(options):
-    """Our devices for so many threads: a step has 8 lanes (batch.lanes)."""
-    return min(options.threads, 8)
+    """Our devices: a GPU, or one for each thread; a step has 8 lanes (batch.lanes)."""
+    return 1 if options.device == "cuda" else min(options.threads, 8)
 
 
 KINDS = {"step": step_row, "hvp": hvp_row, "fgsm": fgsm_row, "workers": workers_row, "share": share_row, "memory": memory_row}
@@ -229,13 +234,17 @@ def file_name(environment, date):
     def slug(text):
         return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
-    isa = re.sub(r".*\((.*)\)", r"\1", environment["kernels"])
+    kernels = environment["kernels"]
+    if not kernels.startswith("cpu"):
+        return f"cuda-compare-{slug(kernels)}-{date}.json"
+    isa = re.sub(r".*\((.*)\)", r"\1", kernels)
     return f"cpu-compare-{slug(environment['cpu'])}-{environment['cores']}core-{slug(isa)}-{date}.json"
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default=",".join(rows.ROWS), help="rows to run, with commas between")
+    parser.add_argument("--device", choices=list(rows.ROWS), default="cpu")
+    parser.add_argument("--rows", help="rows to run, with commas between; all unless given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--time", type=float, default=4, help="seconds of one measurement of one side")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="devices of ours and threads of PyTorch")
@@ -244,14 +253,15 @@ def parse(arguments):
     parser.add_argument("--out", type=pathlib.Path, help="folder for the JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes and few settings")
     options = parser.parse_args(arguments)
-    options.rows = options.rows.split(",")
-    unknown = [r for r in options.rows if r not in rows.ROWS]
+    known, options.broadside = rows.ROWS[options.device], BINARIES[options.device]
+    options.rows = options.rows.split(",") if options.rows else list(known)
+    unknown = [r for r in options.rows if r not in known]
     if unknown:
-        parser.error(f"no row {', '.join(unknown)}: there are {', '.join(rows.ROWS)}")
+        parser.error(f"no row {', '.join(unknown)}: there are {', '.join(known)}")
     if options.rounds < 1 or options.threads < 1 or options.time <= 0:
         parser.error("--rounds, --threads and --time must be positive")
-    if not BROADSIDE.exists():
-        parser.error(f"{BROADSIDE} is missing: run make build")
+    if not options.broadside.exists():
+        parser.error(f"{options.broadside} is missing: run make {'cuda' if options.device == 'cuda' else 'build'}")
     return options
 
 
@@ -271,7 +281,7 @@ def main():
     print(FORM.format("", "against", "broadside", "peer", "min", "median", "max", "target", ""))
     failed = False
     for name in options.rows:
-        row = rows.ROWS[name]
+        row = rows.ROWS[options.device][name]
         try:
             results = KINDS[row["kind"]](row, options, seen)
         except Skip as reason:

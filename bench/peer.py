@@ -23,6 +23,7 @@ def parser(doc):
     p.add_argument("--model", default="resnet20", help="a name that models.build knows")
     p.add_argument("--image", type=int, default=0, help="height and width of the images; 0: the model's usual ones")
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--contiguous", action="store_true", help="PyTorch's default memory format instead of channels_last")
     p.add_argument("--time", type=float, default=4, help="seconds of one measurement")
     p.add_argument("--repetitions", type=int, default=5, help="measurements")
@@ -37,6 +38,7 @@ def start(options):
 
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)  # before the other threads start: they inherit it
+    torch.backends.cudnn.benchmark = True  # a GPU's fastest kernels
     torch.manual_seed(1)
     return torch
 
@@ -50,17 +52,23 @@ def network(torch, options, batch):
     if options.image:
         height = width = options.image
     layout = torch.contiguous_format if options.contiguous else torch.channels_last
-    model = models.build(options.model, classes).to(memory_format=layout)
-    x = torch.rand(batch, channels, height, width).to(memory_format=layout)
-    return model, x, torch.randint(classes, (batch,))
+    model = models.build(options.model, classes).to(options.device, memory_format=layout)
+    x = torch.rand(batch, channels, height, width).to(options.device, memory_format=layout)
+    return model, x, torch.randint(classes, (batch,)).to(options.device)
 
 
-def measure(work, seconds):
+def measure(torch, options, work, seconds):
     """Seconds that one run of work takes, over runs of at least `seconds`."""
     start, runs = time.perf_counter(), 0
     while runs == 0 or time.perf_counter() - start < seconds:
-        work()
-        runs += 1
+        if options.device == "cpu":
+            work()
+            runs += 1
+            continue
+        for _ in range(10):  # a GPU that is waited for after every run would idle
+            work()
+        torch.cuda.synchronize()
+        runs += 10
     return (time.perf_counter() - start) / runs
 
 
@@ -68,12 +76,14 @@ def run(torch, options, work):
     """Warms work up, then measures it as the options say."""
     for _ in range(3):
         work()
+    if options.device == "cuda":
+        torch.cuda.synchronize()
     if options.serve:
         print(json.dumps({"ready": True, **environment(torch)}), flush=True)
         for _ in sys.stdin:
-            print(json.dumps({"seconds": measure(work, options.time)}), flush=True)
+            print(json.dumps({"seconds": measure(torch, options, work, options.time)}), flush=True)
         return
-    took = [measure(work, options.time) for _ in range(options.repetitions)]
+    took = [measure(torch, options, work, options.time) for _ in range(options.repetitions)]
     print(json.dumps({**vars(options), **environment(torch), "seconds": spread(took)}, indent=1))
 
 
@@ -82,7 +92,8 @@ def spread(values):
 
 
 def environment(torch):
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name(),
+    gpu = {"gpu": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version()} if torch.cuda.is_available() else {}
+    return gpu | {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name(),
             "mkldnn": torch.backends.mkldnn.is_available(), "capability": torch.backends.cpu.get_cpu_capability(),
             "omp": {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "KMP_", "ONEDNN_"))}}
 

@@ -1,4 +1,4 @@
-"""Times PyTorch's Hessian-vector product on the CPU.
+"""Times PyTorch's Hessian-vector product.
 
   python3 bench/pytorch_hvp.py --model resnet20 --samples 128 [--bn eval|train] [--method retained]
 
