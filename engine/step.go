@@ -22,6 +22,15 @@ type leaves struct {
 	correct []int
 }
 
+func (j *leaves) busy(w *worker) bool {
+	for i := range j.loss {
+		if w.fleet.owns(w, j.first+i) {
+			return true
+		}
+	}
+	return false
+}
+
 func (j *leaves) run(w *worker) error {
 	size := w.fleet.leaf.Capacity
 	for i := range j.loss {

@@ -8,11 +8,12 @@ package cpu
 //   const bs_kernels *table;
 //   bs_call *call;
 //   int32_t n, failed;
+//   void *stream;
 //   void *base[BS_MAX_BASES];
 // } prepared;
 //
 // static int32_t run(prepared *p) {
-//   return p->table->run(p->table, p->call, p->n, p->base, NULL, &p->failed);
+//   return p->table->run(p->table, p->call, p->n, p->base, p->stream, &p->failed);
 // }
 import "C"
 
@@ -55,6 +56,10 @@ func (d *Device) Prepare(calls []kernels.Call) (kernels.Pass, error) {
 			return nil, fmt.Errorf("%s: preparing call %d: %w", d.Name(), i, err)
 		}
 	}
+	if err := d.form(); err != nil {
+		p.Free()
+		return nil, fmt.Errorf("preparing %d calls: %w", len(calls), err)
+	}
 	return p, nil
 }
 
@@ -89,13 +94,15 @@ func (p *pass) put(to *C.bs_call, call kernels.Call) error {
 	return nil
 }
 
-// checkWorkspace fails for a bad shape, and if the call lacks the workspace that its kernel needs.
+// checkWorkspace fails for a bad shape, and if the call lacks the workspace that its kernel needs. It notes how
+// much that is.
 func (p *pass) checkWorkspace(call kernels.Call) error {
 	cells, err := p.device.Workspace(call.Kernel, call.Shape)
 	if err != nil {
 		return err
 	}
 	args := call.Kernel.Args()
+	p.device.scratch = max(p.device.scratch, cells)
 	if cells > 0 && (len(call.Args) == args || call.Args[args].IsNone()) {
 		return fmt.Errorf("%s: it needs a workspace of %d cells", call, cells)
 	}
@@ -120,6 +127,7 @@ func (p *pass) Run(bases *[kernels.MaxBases]kernels.Memory) error {
 			return p.badBase(i, m)
 		}
 	}
+	p.c.stream = p.device.stream()
 	if status := C.run(p.c); status != C.BS_OK {
 		return p.failure(status)
 	}
