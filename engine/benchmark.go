@@ -321,8 +321,10 @@ func (b *Benchmark) onFirst(work func(w *worker) error) error {
 	return nil
 }
 
-// firstOnly is a job of the first worker.
+// firstOnly is a job of the first worker, on one thread, whose processor time it may measure.
 type firstOnly func(w *worker) error
+
+func (j firstOnly) busy(*worker) bool { return true }
 
 func (j firstOnly) run(w *worker) error {
 	if w.id != 0 {

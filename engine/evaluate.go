@@ -22,6 +22,8 @@ type evaluation struct {
 	results
 }
 
+func (j *evaluation) busy(w *worker) bool { return w.id < len(j.loss) }
+
 func (j *evaluation) run(w *worker) error {
 	size := w.fleet.leaf.Capacity
 	for i := range j.loss {

@@ -13,7 +13,8 @@ import (
 //
 // A step's leaves are dealt to lanes in order, leaf i to lane i mod lanes; a device owns every lane l
 // with l mod devices equal to its number. A lane sums its leaves in order and the lanes are added in
-// a fixed tree, so the result has the same bits for any number of devices.
+// a fixed tree, so the result has the same bits for any number of devices. Where there are fewer leaves than
+// devices, those with leaves compute on the cores of the others too.
 type fleet struct {
 	net    *graph.Network
 	leaf   graph.Leaf
@@ -163,12 +164,49 @@ func (f *fleet) sumLanes(lanes []kernels.Memory, used int) error {
 }
 
 // job is work that every worker is handed; each does its share.
-type job interface{ run(w *worker) error }
+type job interface {
+	run(w *worker) error
+	busy(w *worker) bool // whether the worker has a share
+}
+
+// threaded is a device that can run a pass on several threads, with the same bits for any number.
+type threaded interface{ SetThreads(n int) error }
+
+// spread lends the cores of the devices that have nothing to do in a job to the others, evenly and what is left
+// to the first: a step of one leaf keeps all busy.
+func (f *fleet) spread(j job) error {
+	busy := 0
+	for _, w := range f.workers {
+		if j.busy(w) {
+			busy++
+		}
+	}
+	place := 0
+	for _, w := range f.workers {
+		threads := 1
+		if j.busy(w) {
+			threads = len(f.workers) / busy
+			if place < len(f.workers)%busy {
+				threads++
+			}
+			place++
+		}
+		if d, ok := w.dev.(threaded); ok {
+			if err := d.SetThreads(threads); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // do hands a job to all workers and waits for them. It returns the first error. Devices that queue their work have
 // been told all of the job then, and the work on shared memory before and after it keeps its place: it is in the
 // queue of the fleet's device.
 func (f *fleet) do(j job) error {
+	if err := f.spread(j); err != nil {
+		return err
+	}
 	for _, w := range f.workers {
 		if err := kernels.Follow(w.dev, f.dev); err != nil {
 			return err

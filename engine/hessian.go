@@ -154,6 +154,12 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 	return h.Axpby(1/float64(len(h.samples)), h.lanes[0], 0, hv)
 }
 
+// busy reports whether a worker has leaves.
+func (h *hessian) busy(w *worker) bool {
+	leaves, _ := h.share(w)
+	return leaves > 0
+}
+
 // run computes a worker's leaves of a product.
 func (h *hessian) run(w *worker) error {
 	defer w.sit(0)

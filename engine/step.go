@@ -21,6 +21,15 @@ type leaves struct {
 	results
 }
 
+func (j *leaves) busy(w *worker) bool {
+	for i := range j.loss {
+		if w.fleet.owns(w, j.first+i) {
+			return true
+		}
+	}
+	return false
+}
+
 func (j *leaves) run(w *worker) error {
 	size := w.fleet.leaf.Capacity
 	for i := range j.loss {

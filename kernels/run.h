@@ -20,17 +20,20 @@ static inline bs_status bs_resolve(const bs_call *call, void *const *base, void 
   return BS_OK;
 }
 
+/* Runs a call. */
+static inline bs_status bs_run_call(const bs_kernels *table, const bs_call *call, void *const *base, void *stream) {
+  void *arg[BS_MAX_ARGS];
+  if (call->kernel < 0 || call->kernel >= BS_KERNEL_COUNT) return BS_UNSUPPORTED;
+  bs_status status = bs_resolve(call, base, arg);
+  return status == BS_OK ? table->kernel[call->kernel](&call->shape, arg, stream) : status;
+}
+
 /* Runs the calls in order until one fails; *failed is its index. */
 static inline bs_status bs_run_calls(const bs_kernels *table, const bs_call *call, int32_t n, void *const *base,
                                      void *stream, int32_t *failed) {
-  for (int32_t i = 0; i < n; i++) {
-    void *arg[BS_MAX_ARGS];
-    bs_status status = call[i].kernel < 0 || call[i].kernel >= BS_KERNEL_COUNT ? BS_UNSUPPORTED : bs_resolve(&call[i], base, arg);
-    if (status == BS_OK) status = table->kernel[call[i].kernel](&call[i].shape, arg, stream);
-    if (status != BS_OK) {
-      *failed = i;
-      return status;
-    }
+  for (*failed = 0; *failed < n; ++*failed) {
+    bs_status status = bs_run_call(table, call + *failed, base, stream);
+    if (status != BS_OK) return status;
   }
   return BS_OK;
 }

@@ -1,8 +1,8 @@
-// Package cpu is the CPU as a [kernels.Device]: one thread, host memory, the kernels of
+// Package cpu is the CPU as a [kernels.Device]: one thread or a team of them, host memory, the kernels of
 // broadside/kernels/cpu.
 //
 // A pass crosses into C once, however many calls it has, and allocates nothing. Several devices may run
-// at the same time; they share nothing but the memories they are given.
+// at the same time; they share nothing but the memories they are given. One device runs one pass at a time.
 package cpu
 
 import (
@@ -20,8 +20,11 @@ const ISAVariable = "BROADSIDE_ISA"
 
 // Device is one CPU worker with the kernels of one instruction set.
 type Device struct {
-	table table.Table
-	isa   string
+	table   table.Table
+	isa     string
+	team    *tables.Team // nil until there are two threads
+	threads int
+	scratch int // cells of the largest workspace of the passes prepared
 }
 
 var _ kernels.Device = (*Device)(nil)
@@ -46,7 +49,7 @@ func Of(kernels unsafe.Pointer) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the CPU device: %w", err)
 	}
-	return &Device{table: t, isa: t.Name()}, nil
+	return &Device{table: t, isa: t.Name(), threads: 1}, nil
 }
 
 // Available returns the names that [New] takes on this processor, best first.
@@ -62,8 +65,56 @@ func (d *Device) Name() string { return "cpu (" + d.isa + ")" }
 // Space returns "host": all CPU devices share the memory of the process.
 func (d *Device) Space() string { return "host" }
 
-// Close does nothing: a CPU device holds nothing.
-func (d *Device) Close() error { return nil }
+// Close ends the device's threads.
+func (d *Device) Close() error {
+	if d.team != nil {
+		d.team.Close()
+	}
+	d.team, d.threads = nil, 1
+	return nil
+}
+
+// SetThreads has so many threads share the kernels of each pass from now on, at most [tables.MaxMembers]; 1 is
+// the beginning. The results have the same bits for any number. The threads sleep between passes, and end with
+// Close. No pass may be running. After an error there is one thread.
+func (d *Device) SetThreads(n int) error {
+	n = min(max(n, 1), tables.MaxMembers)
+	if n == d.threads {
+		return nil
+	}
+	if d.team == nil {
+		team, err := tables.NewTeam()
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.Name(), err)
+		}
+		d.team = team
+	}
+	d.threads = n
+	return d.form()
+}
+
+// Threads returns how many threads share a pass.
+func (d *Device) Threads() int { return d.threads }
+
+// form gives the team its threads, with scratch for every pass prepared.
+func (d *Device) form() error {
+	if d.team == nil {
+		return nil
+	}
+	if err := d.team.Form(d.threads, d.scratch); err != nil {
+		d.threads = 1
+		return fmt.Errorf("%s: %w", d.Name(), err)
+	}
+	return nil
+}
+
+// stream is what a pass hands to the kernels' run: the team if there is one.
+func (d *Device) stream() unsafe.Pointer {
+	if d.threads == 1 {
+		return nil
+	}
+	return d.team.Stream()
+}
 
 // Workspace returns the cells of scratch that a kernel needs for a shape. It fails for a bad shape.
 func (d *Device) Workspace(k kernels.Kernel, s kernels.Shape) (int, error) {

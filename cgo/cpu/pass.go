@@ -9,11 +9,12 @@ package cpu
 //   const bs_kernels *table;
 //   const bs_call *call;
 //   int32_t n, failed;
+//   void *stream;
 //   void *base[BS_MAX_BASES];
 // } prepared;
 //
 // static int32_t run(prepared *p) {
-//   return p->table->run(p->table, p->call, p->n, p->base, NULL, &p->failed);
+//   return p->table->run(p->table, p->call, p->n, p->base, p->stream, &p->failed);
 // }
 import "C"
 
@@ -47,7 +48,13 @@ func (d *Device) Prepare(calls []kernels.Call) (kernels.Pass, error) {
 		return nil, fmt.Errorf("%s: preparing %d calls: out of memory", d.Name(), len(calls))
 	}
 	c.table, c.call, c.n = (*C.bs_kernels)(d.table.Pointer()), (*C.bs_call)(list.Pointer()), C.int32_t(len(calls))
-	return &pass{device: d, calls: list, c: c}, nil
+	p := &pass{device: d, calls: list, c: c}
+	d.scratch = max(d.scratch, list.Workspace())
+	if err := d.form(); err != nil {
+		p.Free()
+		return nil, fmt.Errorf("preparing %d calls: %w", len(calls), err)
+	}
+	return p, nil
 }
 
 // Run runs the calls over the given memories.
@@ -69,6 +76,7 @@ func (p *pass) Run(bases *[kernels.MaxBases]kernels.Memory) error {
 			return fmt.Errorf("%s: %w", p.device.Name(), err)
 		}
 	}
+	p.c.stream = p.device.stream()
 	if err := table.Status(int32(C.run(p.c))); err != nil {
 		return fmt.Errorf("%s: %w", p.device.Name(), p.calls.Failure(int(p.c.failed), err))
 	}

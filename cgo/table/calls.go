@@ -22,7 +22,8 @@ type Calls struct {
 	c     *C.bs_call     // nil after Free
 	table Table
 	// need is how many bytes of each base the calls reach at the least: behind their largest offset.
-	need [kernels.MaxBases]int64
+	need      [kernels.MaxBases]int64
+	workspace int // cells of the largest
 }
 
 // Prepare copies calls into C memory. It fails if a call's shape, the number of its arguments or a
@@ -74,13 +75,15 @@ func (l *Calls) put(to *C.bs_call, call kernels.Call) error {
 	return nil
 }
 
-// checkWorkspace fails for a bad shape, and if the call lacks the workspace that its kernel needs.
+// checkWorkspace fails for a bad shape, and if the call lacks the workspace that its kernel needs. It notes how
+// much that is.
 func (l *Calls) checkWorkspace(call kernels.Call) error {
 	cells, err := l.table.Workspace(call.Kernel, call.Shape)
 	if err != nil {
 		return err
 	}
 	args := call.Kernel.Args()
+	l.workspace = max(l.workspace, cells)
 	if cells > 0 && (len(call.Args) == args || call.Args[args].IsNone()) {
 		return fmt.Errorf("%s: it needs a workspace of %d cells", call, cells)
 	}
@@ -89,6 +92,9 @@ func (l *Calls) checkWorkspace(call kernels.Call) error {
 
 // Pointer returns the calls as C knows them, a bs_call *; nil after Free.
 func (l *Calls) Pointer() unsafe.Pointer { return unsafe.Pointer(l.c) }
+
+// Workspace returns the cells of the largest workspace that a call needs.
+func (l *Calls) Workspace() int { return l.workspace }
 
 // Len returns the number of calls.
 func (l *Calls) Len() int { return len(l.list) }

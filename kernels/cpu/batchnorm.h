@@ -50,37 +50,38 @@ BS_INLINE void moments(const bn_workspace &ws, const float *x, const float *orig
 
 // ghost_moments sets ws.sum_a and ws.sum_b to the channels' sums of u and u^2, u = x - the first pixel.
 static void ghost_moments(const bn_workspace &ws, const float *x, int64_t floats) {
-  memset(ws.sum_a, 0, 2 * sizeof(double) * (size_t)ws.c);
-  each_column_block(floats, ws.width, [&](int64_t at, int j, int rows, int n) {
+  sum_in_parts(ws, floats, [&](const bn_workspace &part, int64_t at, int j, int rows, int n) {
     if (n == BLOCK * VW)
-      moments<BLOCK>(ws, x + at, x, j % ws.c, rows, whole{}, n);
+      moments<BLOCK>(part, x + at, x, j % ws.c, rows, whole{}, n);
     else
-      moments<1>(ws, x + at, x, j % ws.c, rows, first{n}, n);
+      moments<1>(part, x + at, x, j % ws.c, rows, first{n}, n);
   });
 }
 
-// batch_statistics writes a ghost's saved [2][c] (mean, rstd) and, unless NULL, stats [2][c] (mean, unbiased variance).
-static void batch_statistics(const bn_workspace &ws, const float *x, const ghost &g, double eps, float *saved,
-                             float *stats) {
+// batch_statistics sets table 0 to a ghost's means and table 1 to its rstd, and writes stats [2][c] (mean, unbiased
+// variance) unless they are NULL.
+static void batch_statistics(const bn_workspace &ws, const float *x, const ghost &g, double eps, float *stats) {
+  float *mean_of = ws.table(0), *rstd = ws.table(1), *origin = ws.table(2);
+  memcpy(origin, x + g.begin, sizeof(float) * (size_t)ws.c); // y may take the place of x before the last has read it
   ghost_moments(ws, x + g.begin, g.floats);
   for (int i = 0; i < ws.c; i++) {
-    double shift = ws.sum_a[i] / g.values, mean = x[g.begin + i] + shift;
+    double shift = ws.sum_a[i] / g.values, mean = origin[i] + shift;
     double variance = ws.sum_b[i] / g.values - shift * shift;
     // fmax would turn a NaN, which must be seen, into 0.
     if (variance < 0) variance = 0;
-    saved[i] = (float)mean;
-    saved[ws.c + i] = (float)(1 / sqrt(variance + eps));
+    mean_of[i] = (float)mean;
+    rstd[i] = (float)(1 / sqrt(variance + eps));
     if (!stats) continue;
     stats[i] = (float)mean;
     stats[ws.c + i] = (float)(variance * (g.values / (g.values - 1)));
   }
 }
 
-// running_statistics writes a ghost's saved [2][c] from its set's running statistics.
-static void running_statistics(const float *running, int c, double eps, float *saved) {
-  for (int i = 0; i < c; i++) {
-    saved[i] = running[i];
-    saved[c + i] = (float)(1 / sqrt((double)running[c + i] + eps));
+// running_statistics sets tables 0 and 1 to a set's running mean and rstd.
+static void running_statistics(const bn_workspace &ws, const float *running, double eps) {
+  for (int i = 0; i < ws.c; i++) {
+    ws.table(0)[i] = running[i];
+    ws.table(1)[i] = (float)(1 / sqrt((double)running[ws.c + i] + eps));
   }
 }
 
@@ -88,14 +89,14 @@ static void running_statistics(const float *running, int c, double eps, float *s
 static void normalise(const bn_workspace &ws, const ghost &g, const float *x, const float *residual, bool relu,
                       float *y) {
   const float *mean = ws.table(0), *scale = ws.table(1), *beta = ws.table(2);
-  each_in_rows(g.floats, ws.width, [=](auto lanes, int64_t i, int j) {
+  each_in_rows(ws, g.floats, [=](auto lanes, int64_t i, int j) {
     vf v = fmadd(get(x + i, lanes) - get(mean + j, lanes), get(scale + j, lanes), get(beta + j, lanes));
     if (residual) v += get(residual + i, lanes);
     put(y + i, relu ? vmax(zero(), v) : v, lanes);
   });
 }
 
-static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void *) {
+static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_BATCHNORM_FORWARD, shape, arg, true);
   if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
@@ -104,19 +105,21 @@ static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void
   const float *x = arg_at<const float>(arg, 0), *residual = arg_at<const float>(arg, 3);
   const float *running = arg_at<const float>(arg, 5);
   float *y = arg_at<float>(arg, 6), *stats = arg_at<float>(arg, 8);
-  bn_workspace ws = bn_workspace_at(arg[9], s);
+  bn_workspace ws = bn_workspace_at(member_of(stream), arg[9], s);
+  const bool writes = ws.team.index == 0;
   for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
     float *saved = arg_at<float>(arg, 7) + row;
     if (s.frozen)
-      running_statistics(running + 2 * channels, s.c, s.eps, saved);
+      running_statistics(ws, running + 2 * channels, s.eps);
     else
-      batch_statistics(ws, x, g, s.eps, saved, stats ? stats + row : stats);
+      batch_statistics(ws, x, g, s.eps, stats && writes ? stats + row : nullptr);
+    if (writes) memcpy(saved, ws.table(0), sizeof(float) * (size_t)s.c);
+    if (writes) memcpy(saved + s.c, ws.table(1), sizeof(float) * (size_t)s.c);
     const float *gamma = arg_at<const float>(arg, 1) + channels, *beta = arg_at<const float>(arg, 2) + channels;
     for (int k = 0; k < s.c; k++) {
-      ws.table(0)[k] = saved[k];
-      ws.table(1)[k] = gamma[k] * saved[s.c + k];
+      ws.table(1)[k] *= gamma[k];
       ws.table(2)[k] = beta[k];
     }
     spread(ws, 3);

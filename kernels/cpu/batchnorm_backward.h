@@ -33,7 +33,7 @@ static void bn_backward_apply(const bn_workspace &ws, const bn_backward_args &k,
   const float *mean = ws.table(0), *scale = ws.table(1), *s1 = ws.table(2), *s2 = ws.table(3);
   float *dx = k.dx, *dresidual = k.dresidual;
   bool add_dx = accumulate & 1, add_dresidual = accumulate & 2;
-  each_in_rows(floats, ws.width, [=](auto lanes, int64_t i, int j) {
+  each_in_rows(ws, floats, [=](auto lanes, int64_t i, int j) {
     vf g = get(dy + i, lanes);
     if (y) g = positive(get(y + i, lanes), g);
     vf centred = get(x + i, lanes) - get(mean + j, lanes);
@@ -50,14 +50,15 @@ BS_INLINE T *at_ghost(T *p, const ghost &g) {
   return p ? p + g.begin : p;
 }
 
-static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, void *) {
+static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_BATCHNORM_BACKWARD, shape, arg, true);
   if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 4);
   if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   float *dgamma = arg_at<float>(arg, 8), *dbeta = arg_at<float>(arg, 9);
-  bn_workspace ws = bn_workspace_at(arg[11], s);
+  bn_workspace ws = bn_workspace_at(member_of(stream), arg[11], s);
+  const bool writes = ws.team.index == 0;
   for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
@@ -73,13 +74,15 @@ static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, voi
     bn_backward_sums(ws, k, g.floats);
     for (int c = 0; c < s.c; c++) {
       double sum_g = ws.sum_a[c], sum_gx = ws.sum_b[c] * rstd[c];
+      float s1 = (float)(sum_g / g.values), s2 = (float)(sum_gx / g.values);
+      ws.table(1)[c] = gamma[c] * rstd[c];
+      ws.table(2)[c] = s.frozen ? 0 : s1;
+      ws.table(3)[c] = s.frozen ? 0 : rstd[c] * s2;
+      if (!writes) continue;
       if (dgamma) dgamma[channels + c] += (float)sum_gx;
       if (dbeta) dbeta[channels + c] += (float)sum_g;
-      sums[c] = (float)(sum_g / g.values);
-      sums[s.c + c] = (float)(sum_gx / g.values);
-      ws.table(1)[c] = gamma[c] * rstd[c];
-      ws.table(2)[c] = s.frozen ? 0 : sums[c];
-      ws.table(3)[c] = s.frozen ? 0 : rstd[c] * sums[s.c + c];
+      sums[c] = s1;
+      sums[s.c + c] = s2;
     }
     if (!k.dx && !k.dresidual) continue;
     spread(ws, 4);

@@ -28,7 +28,7 @@ static void tangent_forward_apply(const bn_workspace &ws, const tangent_forward_
   const float *mean = ws.table(0), *a = ws.table(1), *m1 = ws.table(2), *b = ws.table(3), *tbeta = ws.table(4);
   const float *x = k.x, *y = k.y, *tx = k.tx, *tresidual = k.tresidual;
   float *ty = k.ty;
-  each_in_rows(floats, ws.width, [=](auto lanes, int64_t i, int j) {
+  each_in_rows(ws, floats, [=](auto lanes, int64_t i, int j) {
     vf t = fmadd(get(b + j, lanes), get(x + i, lanes) - get(mean + j, lanes), get(tbeta + j, lanes));
     t = fmadd(get(a + j, lanes), get(tx + i, lanes) - get(m1 + j, lanes), t);
     if (tresidual) t += get(tresidual + i, lanes);
@@ -36,13 +36,14 @@ static void tangent_forward_apply(const bn_workspace &ws, const tangent_forward_
   });
 }
 
-static bs_status batchnorm_tangent_forward(const bs_shape *shape, void *const *arg, void *) {
+static bs_status batchnorm_tangent_forward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_BATCHNORM_TANGENT_FORWARD, shape, arg, true);
   if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 3);
   if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
-  bn_workspace ws = bn_workspace_at(arg[11], s);
+  bn_workspace ws = bn_workspace_at(member_of(stream), arg[11], s);
+  const bool writes = ws.team.index == 0;
   for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
@@ -62,8 +63,7 @@ static bs_status batchnorm_tangent_forward(const bs_shape *shape, void *const *a
       tangent_moments(ws, k.x, k.tx, g.floats);
     for (int c = 0; c < s.c; c++) {
       double r = rstd[c], m1 = ws.sum_a[c] / g.values, m2 = r * ws.sum_b[c] / g.values;
-      tsaved[c] = (float)m1;
-      tsaved[s.c + c] = (float)m2;
+      if (writes) tsaved[c] = (float)m1, tsaved[s.c + c] = (float)m2;
       ws.table(1)[c] = (float)(gamma[c] * r);
       ws.table(2)[c] = (float)m1;
       ws.table(3)[c] = (float)(tgamma[c] * r - gamma[c] * r * r * m2);
@@ -108,7 +108,7 @@ static void tangent_backward_apply(const bn_workspace &ws, const tangent_backwar
   const float *x = k.x, *y = k.y, *dy = k.dy, *tx = k.tx, *tdy = k.tdy;
   float *tdx = k.tdx, *tdresidual = k.tdresidual;
   bool add_tdx = accumulate & 1, add_tdresidual = accumulate & 2;
-  each_in_rows(floats, ws.width, [=](auto lanes, int64_t i, int j) {
+  each_in_rows(ws, floats, [=](auto lanes, int64_t i, int j) {
     vf g = get(dy + i, lanes), tg = get(tdy + i, lanes);
     if (y) {
       vf out = get(y + i, lanes);
@@ -144,13 +144,14 @@ static void put_tangent_tables(const bn_workspace &ws, int c, const tangent_chan
   for (int i = 0; i < 7; i++) ws.table(1 + i)[c] = (float)values[i];
 }
 
-static bs_status batchnorm_tangent_backward(const bs_shape *shape, void *const *arg, void *) {
+static bs_status batchnorm_tangent_backward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_BATCHNORM_TANGENT_BACKWARD, shape, arg, true);
   if (status != BS_OK) return status;
   const bs_batchnorm &s = shape->batchnorm;
   const int32_t *set = arg_at<const int32_t>(arg, 4);
   if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
-  bn_workspace ws = bn_workspace_at(arg[15], s);
+  bn_workspace ws = bn_workspace_at(member_of(stream), arg[15], s);
+  const bool writes = ws.team.index == 0;
   for (int i = 0; i < bs_ghosts(&s); i++) {
     ghost g = ghost_at(s, set, i);
     int64_t row = 2 * (int64_t)i * s.c, channels = (int64_t)g.set * s.c;
@@ -172,8 +173,7 @@ static bs_status batchnorm_tangent_backward(const bs_shape *shape, void *const *
     spread(ws, 4);
     tangent_backward_sums(ws, k, g.floats);
     for (int c = 0; c < s.c; c++) {
-      hgamma[c] += (float)ws.sum_b[c];
-      hbeta[c] += (float)ws.sum_a[c];
+      if (writes) hgamma[c] += (float)ws.sum_b[c], hbeta[c] += (float)ws.sum_a[c];
       tangent_channel channel = {gamma[c],       tgamma[c],       saved[s.c + c],
                                  tsaved[c],      tsaved[s.c + c], sums[c],
                                  sums[s.c + c],  ws.sum_a[c] / g.values, ws.sum_b[c] / g.values};

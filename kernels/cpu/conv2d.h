@@ -1,8 +1,8 @@
 // conv2d.h: the convolution kernels of the table: forward, and the gradients to input and weights.
 //
 // 3x3 convolutions of stride 1 go through Winograd's transforms where that pays. All others are an
-// implicit GEMM: no im2col buffer, only a zero-padded copy of a cache-sized tile of the input. All
-// kernels run on one thread, take their scratch from the workspace argument and add in a fixed order.
+// implicit GEMM: no im2col buffer, only a zero-padded copy of a cache-sized tile of the input. The members
+// of a team share the packing of weights, and then the tiles; weight gradients as in conv2d_weight.h.
 
 #include "conv2d_plan.h"
 #include "conv2d_bf16.h"
@@ -43,16 +43,32 @@ static phase forward_phase(const conv_shape &s) {
   return ph;
 }
 
-static void pack_forward(const conv_shape &s, const float *w, float *packed) {
-  if (depthwise(s)) return pack_transposed(w, s.r * s.s, s.c, s.r * s.s, round_up(s.c, VW), packed);
-  index_t channels = s.k / s.groups, len = s.r * s.s * (s.c / s.groups);
-  for (index_t g = 0; g < s.groups; g++) {
-    for (index_t k = 0; k < channels; k += max_vectors * VW) {
-      index_t lanes = min_index(channels - k, max_vectors * VW), width = round_up(lanes, VW);
-      pack_transposed(w + (g * channels + k) * len, len, lanes, len, width, packed);
-      packed += len * width;
-    }
+// pack_blocks packs a member's share of the blocks of output channels.
+static void pack_blocks(const bs_cpu_member &m, const conv_shape &s, const float *w, float *packed) {
+  index_t channels = s.k / s.groups, len = s.r * s.s * (s.c / s.groups), blocks = ceil_div(channels, max_vectors * VW);
+  range mine = share_of(m, s.groups * blocks);
+  for (index_t i = mine.first; i < mine.end; i++) {
+    index_t g = i / blocks, k = i % blocks * max_vectors * VW, lanes = min_index(channels - k, max_vectors * VW);
+    pack_transposed(w + (g * channels + k) * len, len, lanes, len, round_up(lanes, VW),
+                    packed + (g * round_up(channels, VW) + k) * len);
   }
+}
+
+// packs_alone tells which weights the first member packs alone: narrowing moves them in their place, and
+// depthwise ones are few.
+static bool packs_alone(const conv_shape &s) { return s.bf16 || depthwise(s); }
+
+// pack_forward packs the weights, rounded where the factors are. All may read them when it returns.
+static void pack_forward(const bs_cpu_member &m, const conv_shape &s, const correlation &c, const float *w,
+                         float *packed) {
+  if (!packs_alone(s)) {
+    pack_blocks(m, s, w, packed);
+  } else if (m.index == 0) {
+    if (depthwise(s)) pack_transposed(w, s.r * s.s, s.c, s.r * s.s, round_up(s.c, VW), packed);
+    else pack_blocks(alone, s, w, packed);
+    if (s.bf16) narrow_weights(c, s.r * s.s, packed);
+  }
+  meet(m);
 }
 
 // ---- backward to the input
@@ -141,15 +157,35 @@ static void pack_taps(const conv_shape &s, const phase &ph, index_t a, index_t b
 // whole lines next to one another.
 enum { pack_channels = 16 };
 
-// pack_backward packs the weights of a phase.
-static void pack_backward(const conv_shape &s, const phase &ph, index_t a, index_t b, const float *w, float *packed) {
+// pack_phase packs a member's share of the weights of a phase.
+static void pack_phase(const bs_cpu_member &m, const conv_shape &s, const phase &ph, index_t a, index_t b,
+                       const float *w, float *packed) {
   if (depthwise(s)) return pack_depthwise_taps(s, ph, a, b, w, packed);
   index_t outputs = s.k / s.groups;
+  range mine = share_of(m, ceil_div(outputs, pack_channels));
   for (index_t g = 0; g < s.groups; g++) {
-    for (index_t k = 0; k < outputs; k += pack_channels)
-      pack_taps(s, ph, a, b, g, k, min_index(k + pack_channels, outputs), w, packed);
+    for (index_t i = mine.first; i < mine.end; i++)
+      pack_taps(s, ph, a, b, g, i * pack_channels, min_index((i + 1) * pack_channels, outputs), w, packed);
     packed += ph.taps_h * ph.taps_w * outputs * round_up(s.c / s.groups, VW);
   }
+}
+
+// pack_backward packs the weights of all phases, for the correlation `narrow` of rounded factors where they are.
+// All may read them when it returns.
+static void pack_backward(const bs_cpu_member &m, const conv_shape &s, const correlation &c, const correlation &narrow,
+                          const float *w, float *packed) {
+  index_t weights = 0;
+  bool packs = m.index == 0 || !packs_alone(s);
+  for (index_t a = 0; a < s.stride_h && packs; a++) {
+    for (index_t b = 0; b < s.stride_w; b++) {
+      phase ph = backward_phase(s, a, b);
+      ph.weights = weights;
+      pack_phase(packs_alone(s) ? alone : m, s, ph, a, b, w, packed + weights);
+      if (s.bf16) narrow_weights(c, ph.taps_h * ph.taps_w, packed + weights);
+      weights = next_weights(narrow, ph);
+    }
+  }
+  meet(m);
 }
 
 // clear_tile zeroes a tile's rows of dx: the outputs of phases without taps stay so, and the others are
@@ -181,81 +217,82 @@ static index_t correlation_cells(const correlation &c) {
   return c.weight_cells + buffer_cells(c.window, c.tiles) + line_cells;
 }
 
-static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *) {
+// correlate_tiles calls op(tile, ahead) for a member's share of the tiles, with their windows of `source` open in
+// its buffer. ahead is what op may fetch for the next tile while it computes `phases` phases.
+template <class Op>
+BS_INLINE void correlate_tiles(const bs_cpu_member &m, const correlation &c, bool bf16, index_t phases,
+                               const float *source, float *buffer, const Op &op) {
+  range mine = share_of(m, tile_count(c.window, c.tiles));
+  for (index_t i = mine.first; i < mine.end; i++) {
+    index_t n0, row0;
+    tile_origin(c.window, c.tiles, i, &n0, &row0);
+    window_tile tile = open_tile(c.window, c.tiles, n0, row0, source, buffer);
+    if (bf16) narrow_tile(c, &tile, buffer);
+    prefetch_range ahead = prefetch_source(c, tile, phases, source);
+    op(tile, &ahead);
+  }
+}
+
+static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_CONV2D_FORWARD, shape, arg, true);
   if (status != BS_OK) return status;
+  const bs_cpu_member &m = member_of(stream);
   conv_shape s = conv_shape_of(shape->conv2d);
   const float *x = (const float *)arg[0], *w = (const float *)arg[1], *bias = (const float *)arg[2];
   float *y = (float *)arg[3], *packed = align_cells(arg[4]);
   block_output out = {0, shape->conv2d.accumulate != 0, shape->conv2d.relu != 0, bias};
   if (winograd_pays(s)) {
     winograd p = winograd_forward(s);
-    pack_winograd(p, w, {9 * s.c, 1, s.c}, packed);
-    winograd_correlate(p, x, out, y, packed);
+    pack_winograd(m, p, w, {9 * s.c, 1, s.c}, packed);
+    meet(m);
+    winograd_correlate(m, p, x, out, y, packed);
     return BS_OK;
   }
   correlation c = forward_correlation(s);
   phase ph = forward_phase(s);
-  pack_forward(s, w, packed);
   correlation narrow = c; // what is multiplied
-  if (s.bf16) narrow_weights(c, s.r * s.s, packed), use_pairs(&narrow);
-  for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
-    for (index_t row0 = 0; row0 < s.oh; row0 += c.tiles.rows) {
-      window_tile tile = open_tile(c.window, c.tiles, n0, row0, x, packed + c.weight_cells);
-      if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
-      prefetch_range ahead = prefetch_source(c, tile, 1, x);
-      choose_phase(narrow)(narrow, ph, tile, packed, y, out, &ahead);
-    }
-  }
+  if (s.bf16) use_pairs(&narrow);
+  pack_forward(m, s, c, w, packed);
+  correlate_tiles(m, c, s.bf16, 1, x, own_cells(m, packed + c.weight_cells), [&](const window_tile &tile, prefetch_range *ahead) {
+    choose_phase(narrow)(narrow, ph, tile, packed, y, out, ahead);
+  });
   return BS_OK;
 }
 
-static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *) {
+static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_CONV2D_BACKWARD_INPUT, shape, arg, true);
   if (status != BS_OK) return status;
+  const bs_cpu_member &m = member_of(stream);
   conv_shape s = conv_shape_of(shape->conv2d);
   const float *dy = (const float *)arg[0], *w = (const float *)arg[1];
   float *dx = (float *)arg[2], *packed = align_cells(arg[3]);
   block_output out = {0, shape->conv2d.accumulate != 0, false, NULL};
   if (winograd_pays(s)) { // with the filters turned round
     winograd p = winograd_backward(s);
-    pack_winograd(p, w + 8 * s.c, {1, 9 * s.c, -s.c}, packed);
-    winograd_correlate(p, dy, out, dx, packed);
+    pack_winograd(m, p, w + 8 * s.c, {1, 9 * s.c, -s.c}, packed);
+    meet(m);
+    winograd_correlate(m, p, dy, out, dx, packed);
     return BS_OK;
   }
   correlation c = backward_correlation(s);
   correlation narrow = c; // what is multiplied
   if (s.bf16) use_pairs(&narrow);
-  index_t weights = 0;
-  for (index_t a = 0; a < s.stride_h; a++) {
-    for (index_t b = 0; b < s.stride_w; b++) {
-      phase ph = backward_phase(s, a, b);
-      ph.weights = weights;
-      pack_backward(s, ph, a, b, w, packed + weights);
-      if (s.bf16) narrow_weights(c, ph.taps_h * ph.taps_w, packed + weights);
-      weights = next_weights(narrow, ph);
-    }
-  }
-  for (index_t n0 = 0; n0 < s.n; n0 += c.tiles.images) {
-    for (index_t row0 = 0; row0 < c.window.rows; row0 += c.tiles.rows) {
-      window_tile tile = open_tile(c.window, c.tiles, n0, row0, dy, packed + c.weight_cells);
-      if (s.bf16) narrow_tile(c, &tile, packed + c.weight_cells);
-      prefetch_range ahead = prefetch_source(c, tile, s.stride_h * s.stride_w, dy);
-      backward_tile(narrow, s, tile, packed, dx, out, &ahead);
-    }
-  }
+  pack_backward(m, s, c, narrow, w, packed);
+  correlate_tiles(m, c, s.bf16, s.stride_h * s.stride_w, dy, own_cells(m, packed + c.weight_cells),
+                  [&](const window_tile &tile, prefetch_range *ahead) { backward_tile(narrow, s, tile, packed, dx, out, ahead); });
   return BS_OK;
 }
 
-static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg, void *) {
+static bs_status conv2d_backward_weight(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_CONV2D_BACKWARD_WEIGHT, shape, arg, true);
   if (status != BS_OK) return status;
+  const bs_cpu_member &m = member_of(stream);
   conv_shape s = conv_shape_of(shape->conv2d);
   const float *x = (const float *)arg[0], *dy = (const float *)arg[1];
   float *dw = (float *)arg[2], *dbias = (float *)arg[3], *work = align_cells(arg[4]);
-  if (winograd_pays(s)) winograd_weight_gradient(winograd_weight(s), x, dy, dw, dbias, work);
-  else if (depthwise(s)) depthwise_weight_gradient(make_depthwise_plan(s), x, dy, dw, dbias, work);
-  else weight_gradient(make_weight_plan(s), x, dy, dw, dbias, work);
+  if (winograd_pays(s)) winograd_weight_gradient(m, winograd_weight(s), x, dy, dw, dbias, work);
+  else if (depthwise(s)) depthwise_weight_gradient(m, make_depthwise_plan(s), x, dy, dw, dbias, work);
+  else weight_gradient(m, make_weight_plan(s), x, dy, dw, dbias, work);
   return BS_OK;
 }
 

@@ -113,7 +113,7 @@ struct depthwise_plan {
   conv_shape shape;
   sliding_window window;
   tiling tiles;
-  index_t width, sum_cells, cells;
+  index_t width, parts, sum_cells, bias_cells, cells; // parts of the sums, as in conv2d_weight.h
 };
 
 static depthwise_plan make_depthwise_plan(const conv_shape &s) {
@@ -123,7 +123,9 @@ static depthwise_plan make_depthwise_plan(const conv_shape &s) {
   p.tiles = make_tiling(p.window, depthwise_tile_cells, depthwise_tile_pixels);
   p.width = round_up(s.c, VW);
   p.sum_cells = line_up(s.r * s.s * p.width);
-  p.cells = p.sum_cells + line_up(p.width) + buffer_cells(p.window, p.tiles) + line_cells;
+  p.bias_cells = line_up(p.width);
+  p.parts = sum_parts(p.sum_cells, s.n * s.oh * s.ow, tile_count(p.window, p.tiles));
+  p.cells = p.parts * (p.sum_cells + p.bias_cells) + buffer_cells(p.window, p.tiles) + line_cells;
   return p;
 }
 
@@ -192,22 +194,34 @@ static void depthwise_tile(const depthwise_plan &p, const window_tile &tile, con
   }
 }
 
-// depthwise_weight_gradient adds to dw and, where it is not NULL, to dbias.
-static void depthwise_weight_gradient(const depthwise_plan &p, const float *x, const float *dy, float *dw,
-                                      float *dbias, float *work) {
+// depthwise_tiles sets a part of the sums and, where it is not NULL, of the bias's, to those over a run of tiles.
+static void depthwise_tiles(const depthwise_plan &p, range tiles, const float *x, const float *dy, float *sums,
+                            float *bias, float *buffer) {
   const conv_shape &s = p.shape;
-  float *sums = work, *bias = sums + p.sum_cells, *buffer = bias + line_up(p.width);
-  memset(sums, 0, sizeof(float) * (p.sum_cells + line_up(p.width)));
-  for (index_t n0 = 0; n0 < s.n; n0 += p.tiles.images) {
-    for (index_t row0 = 0; row0 < s.oh; row0 += p.tiles.rows) {
-      window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
-      if (s.bf16) round_cells(buffer, tile.images * tile.image);
-      const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
-      depthwise_tile(p, tile, dy_tile, sums);
-      if (dbias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);
-    }
+  memset(sums, 0, sizeof(float) * p.sum_cells);
+  if (bias) memset(bias, 0, sizeof(float) * p.bias_cells);
+  for (index_t i = tiles.first; i < tiles.end; i++) {
+    index_t n0, row0;
+    tile_origin(p.window, p.tiles, i, &n0, &row0);
+    window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
+    if (s.bf16) round_cells(buffer, tile.images * tile.image);
+    const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
+    depthwise_tile(p, tile, dy_tile, sums);
+    if (bias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);
   }
-  add_transposed(sums, p.width, s.r * s.s, s.c, s.r * s.s, dw);
-  if (!dbias) return;
-  for (index_t k = 0; k < s.k; k++) dbias[k] += bias[k];
+}
+
+// depthwise_weight_gradient adds to dw and, where it is not NULL, to dbias.
+static void depthwise_weight_gradient(const bs_cpu_member &m, const depthwise_plan &p, const float *x, const float *dy,
+                                      float *dw, float *dbias, float *work) {
+  const conv_shape &s = p.shape;
+  float *sums = work, *bias = sums + p.parts * p.sum_cells, *buffer = own_cells(m, bias + p.parts * p.bias_cells);
+  range mine = share_of(m, p.parts);
+  for (index_t i = mine.first; i < mine.end; i++)
+    depthwise_tiles(p, part_of(tile_count(p.window, p.tiles), i, p.parts), x, dy, sums + i * p.sum_cells,
+                    dbias ? bias + i * p.bias_cells : NULL, buffer);
+  meet(m);
+  add_parts(m, p.parts, p.sum_cells, sums);
+  if (m.index == 0) add_transposed(sums, p.width, s.r * s.s, s.c, s.r * s.s, dw);
+  add_bias(m, p.parts, p.bias_cells, bias, s.k, dbias);
 }

@@ -96,6 +96,15 @@ static tiling make_tiling(const sliding_window &v, index_t cells, index_t pixels
   return {min_index(max_index(images, 1), v.n), v.rows};
 }
 
+// How many tiles there are, in the order of the kernels, and where the i-th begins.
+BS_INLINE index_t tile_count(const sliding_window &v, const tiling &t) {
+  return ceil_div(v.n, t.images) * ceil_div(v.rows, t.rows);
+}
+BS_INLINE void tile_origin(const sliding_window &v, const tiling &t, index_t i, index_t *n0, index_t *row0) {
+  index_t tiles = ceil_div(v.rows, t.rows); // of the same images
+  *n0 = i / tiles * t.images, *row0 = i % tiles * t.rows;
+}
+
 static index_t buffer_cells(const sliding_window &v, const tiling &t) {
   if (v.direct) return 0;
   return line_up(t.images * buffer_rows(v, t.rows) * buffer_cols(v) * v.pitch);

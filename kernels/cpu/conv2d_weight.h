@@ -4,6 +4,10 @@
 // output channels. It walks over a tile's pixels: per pixel NV loads of dy, E broadcasts of x and E NV
 // multiply-adds. Between tiles the sums rest in packed accumulators, which are added to dw at the end;
 // so a weight is a sum of sums, which also keeps the rounding error small.
+//
+// Small sums are kept in several parts, each over its own run of tiles, which the members of a team share; how
+// many depends on the shape alone. Large sums would take long to add, and lie in the caches of the members: they
+// share the blocks of output channels instead.
 
 // A walk over a tile's pixels: images x rows x cols, with the distances in x and dy.
 struct weight_walk {
@@ -70,6 +74,28 @@ static weight_fn choose_weight(int elements, int vectors, bool pairs = false) {
   return weight_block_for<false>(elements, vectors);
 }
 
+// Sums of at most part_cells cells have up to max_parts parts, of at least part_pixels pixels each: adding up a
+// part then costs no more than a hundredth of computing it.
+enum { max_parts = 8, part_cells = 131072, part_pixels = 1024 };
+
+// sum_parts is the number of parts of sums over so many pixels, which fall into so many tiles.
+BS_INLINE index_t sum_parts(index_t cells, index_t pixels, index_t tiles) {
+  if (cells > part_cells) return 1;
+  return max_index(min_index(min_index(pixels / part_pixels, max_parts), tiles), 1);
+}
+
+// add_parts adds a member's share of the other parts' cells to the first part's. All parts must be complete, and
+// the result may be read by all when it returns.
+static void add_parts(const bs_cpu_member &m, index_t parts, index_t cells, float *sums) {
+  if (parts == 1) return;
+  each(share_cells(m, cells), [=](auto lanes, int64_t i) {
+    vf total = get(sums + i, lanes);
+    for (index_t part = 1; part < parts; part++) total += get(sums + part * cells + i, lanes);
+    put(sums + i, total, lanes);
+  });
+  meet(m);
+}
+
 // The plan of a weight gradient. Packed sums: [group][block of channels][tap][input channel][lane], as
 // packed weights. A tile's window holds at most window.c input channels at a time. A block of dy's
 // channels is copied into a panel, zero-padded, where its last vector is not full or its pixels lie
@@ -80,7 +106,8 @@ struct weight_plan {
   tiling tiles;
   index_t in_channels, out_channels, taps;           // per group
   bool one_run, panel; // a filter row is one run in the window; dy is always copied into a panel
-  index_t sum_cells, bias_cells, panel_cells, cells; // cells: the whole workspace
+  index_t blocks, parts;                             // blocks of output channels of all groups; parts of the sums
+  index_t sum_cells, bias_cells, panel_cells, cells; // of one part; cells: the whole workspace
 };
 
 // Pixels a multiple of this many cells apart share few of the L1 cache's sets. A walk over pixels that
@@ -124,8 +151,22 @@ static weight_plan make_weight_plan(const conv_shape &s) {
   p.one_run = s.groups == 1 && p.window.c == s.c && pixel == s.c;
   p.panel = s.bf16 || s.k % conflict_cells == 0;
   if (p.panel || p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
-  p.cells = p.sum_cells + p.bias_cells + p.panel_cells + buffer_cells(p.window, p.tiles) + line_cells;
+  p.blocks = s.groups * ceil_div(p.out_channels, max_vectors * VW);
+  p.parts = sum_parts(p.sum_cells, s.n * s.oh * s.ow, tile_count(p.window, p.tiles));
+  p.cells = p.parts * (p.sum_cells + p.bias_cells) + p.panel_cells + buffer_cells(p.window, p.tiles) + line_cells;
   return p;
+}
+
+// A block of output channels: `lanes` of them from channel `first` of group `group` on, and where their packed
+// sums lie.
+struct weight_channel_block {
+  index_t group, first, lanes, sums;
+};
+
+BS_INLINE weight_channel_block block_at(const weight_plan &p, index_t i) {
+  index_t blocks = p.blocks / p.shape.groups, g = i / blocks, k = i % blocks * max_vectors * VW;
+  return {g, k, min_index(p.out_channels - k, max_vectors * VW),
+          (g * round_up(p.out_channels, VW) + k) * p.taps * p.in_channels};
 }
 
 // join_rows makes the rows part of the columns, and the images rows, where the pixels of neighbouring
@@ -144,7 +185,7 @@ struct weight_prefetch {
   prefetch_range x, dy;
 };
 
-// A part of the sums: input channels [first, first + count) of every tap, or all of them.
+// What is added to the sums at a time: input channels [first, first + count) of every tap, or all of them.
 struct weight_part {
   index_t first, count;
   bool fresh; // the first tile's
@@ -206,23 +247,22 @@ static weight_walk narrow_panel(weight_walk w, const float *dy, index_t pixel, i
   return w;
 }
 
-// weight_tile adds a tile's products to a part of the sums. dy points to the tile's first pixel.
-static void weight_tile(const weight_plan &p, const window_tile &tile, const weight_part &part, const float *dy,
-                        float *panel, float *sums) {
+// weight_tile adds a tile's products to the sums of the blocks of output channels. dy points to the tile's first
+// pixel.
+static void weight_tile(const weight_plan &p, const window_tile &tile, const weight_part &part, range blocks,
+                        const float *dy, float *panel, float *sums) {
   const conv_shape &s = p.shape;
   index_t pixels = tile.images * tile.rows * s.ow;
-  for (index_t g = 0; g < s.groups; g++) {
-    for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
-      int lanes = (int)min_index(p.out_channels - k, max_vectors * VW), vectors = lanes > VW ? 2 : 1;
-      const float *from = dy + g * p.out_channels + k;
-      bool packed = p.panel || lanes % VW;
-      weight_walk walk = walk_tile(p, tile, packed ? vectors * VW : s.k);
-      walk.fresh = part.fresh;
-      if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
-      else if (packed) pack_lanes(from, s.k, pixels, lanes, vectors * VW, panel);
-      weight_channels(p, tile, part, tile.at + g * p.in_channels, packed ? panel : from, walk, vectors, sums);
-      sums += p.taps * p.in_channels * vectors * VW;
-    }
+  for (index_t i = blocks.first; i < blocks.end; i++) {
+    weight_channel_block b = block_at(p, i);
+    int lanes = (int)b.lanes, vectors = lanes > VW ? 2 : 1;
+    const float *from = dy + b.group * p.out_channels + b.first;
+    bool packed = p.panel || lanes % VW;
+    weight_walk walk = walk_tile(p, tile, packed ? vectors * VW : s.k);
+    walk.fresh = part.fresh;
+    if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
+    else if (packed) pack_lanes(from, s.k, pixels, lanes, vectors * VW, panel);
+    weight_channels(p, tile, part, tile.at + b.group * p.in_channels, packed ? panel : from, walk, vectors, sums + b.sums);
   }
 }
 
@@ -240,16 +280,25 @@ static void bias_tile(const float *dy, index_t pixels, index_t channels, float *
   }
 }
 
-// add_sums adds the packed sums to dw [k][r][s][c/groups].
-static void add_sums(const weight_plan &p, const float *sums, float *dw) {
+// add_sums adds a member's share of the packed sums to dw [k][r][s][c/groups].
+static void add_sums(const bs_cpu_member &m, const weight_plan &p, const float *sums, float *dw) {
   index_t elements = p.taps * p.in_channels;
-  for (index_t g = 0; g < p.shape.groups; g++) {
-    for (index_t k = 0; k < p.out_channels; k += max_vectors * VW) {
-      index_t lanes = min_index(p.out_channels - k, max_vectors * VW), width = lanes > VW ? 2 * VW : VW;
-      add_transposed(sums, width, elements, lanes, elements, dw);
-      dw += lanes * elements;
-      sums += elements * width;
-    }
+  range mine = share_of(m, p.blocks);
+  for (index_t i = mine.first; i < mine.end; i++) {
+    weight_channel_block b = block_at(p, i);
+    add_transposed(sums + b.sums, b.lanes > VW ? 2 * VW : VW, elements, b.lanes, elements,
+                   dw + (b.group * p.out_channels + b.first) * elements);
+  }
+}
+
+// add_bias adds the parts of the bias's sums, `stride` cells apart, to dbias: the first member's work.
+static void add_bias(const bs_cpu_member &m, index_t parts, index_t stride, const float *bias, index_t channels,
+                     float *dbias) {
+  if (!dbias || m.index > 0) return;
+  for (index_t k = 0; k < channels; k++) {
+    float total = bias[k];
+    for (index_t part = 1; part < parts; part++) total += bias[part * stride + k];
+    dbias[k] += total;
   }
 }
 
@@ -266,35 +315,61 @@ static weight_prefetch prefetch_tile(const weight_plan &p, index_t n0, index_t r
 }
 
 // open_part opens the window of a tile for a block of channels from c on. It rounds what it copied.
-static weight_part open_part(const weight_plan &p, index_t n0, index_t row0, index_t c, const float *x, float *buffer,
-                             window_tile *tile) {
+static weight_part open_part(const weight_plan &p, index_t n0, index_t row0, index_t c, bool fresh, const float *x,
+                             float *buffer, window_tile *tile) {
   sliding_window window = p.window;
   window.c = min_index(p.shape.c - c, p.window.c);
   *tile = open_tile(window, p.tiles, n0, row0, x + c, buffer);
   if (p.shape.bf16) narrow_window(p, *tile, buffer);
-  return {c, min_index(window.c, p.in_channels), n0 == 0 && row0 == 0, NULL};
+  return {c, min_index(window.c, p.in_channels), fresh, NULL};
 }
 
-// weight_gradient adds to dw and, where it is not NULL, to dbias.
-static void weight_gradient(const weight_plan &p, const float *x, const float *dy, float *dw, float *dbias,
-                            float *work) {
-  float *sums = work, *bias = sums + p.sum_cells, *panel = bias + p.bias_cells, *buffer = panel + p.panel_cells;
-  memset(bias, 0, sizeof(float) * p.bias_cells);
+// A member's work on the sums: tiles and blocks of output channels, where the sums lie, and those of the bias,
+// which are NULL where they are not its own to compute.
+struct weight_share {
+  range tiles, blocks;
+  float *sums, *bias;
+};
+
+// sum_tiles computes a share. panel and buffer are the member's own.
+static void sum_tiles(const weight_plan &p, const weight_share &share, const float *x, const float *dy, float *panel,
+                      float *buffer) {
   const conv_shape &s = p.shape;
-  for (index_t n0 = 0; n0 < s.n; n0 += p.tiles.images) {
-    for (index_t row0 = 0; row0 < s.oh; row0 += p.tiles.rows) {
-      window_tile tile = {};
-      const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
-      weight_prefetch ahead = prefetch_tile(p, n0, row0, x, dy);
-      for (index_t c = 0; c < s.c; c += p.window.c) {
-        weight_part part = open_part(p, n0, row0, c, x, buffer, &tile);
-        part.ahead = &ahead;
-        weight_tile(p, tile, part, dy_tile, panel, sums);
-      }
-      if (dbias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);
+  if (share.bias) memset(share.bias, 0, sizeof(float) * p.bias_cells);
+  for (index_t i = share.tiles.first; i < share.tiles.end; i++) {
+    index_t n0, row0;
+    tile_origin(p.window, p.tiles, i, &n0, &row0);
+    window_tile tile = {};
+    const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
+    weight_prefetch ahead = prefetch_tile(p, n0, row0, x, dy);
+    for (index_t c = 0; c < s.c; c += p.window.c) {
+      weight_part part = open_part(p, n0, row0, c, i == share.tiles.first, x, buffer, &tile);
+      part.ahead = &ahead;
+      weight_tile(p, tile, part, share.blocks, dy_tile, panel, share.sums);
+    }
+    if (share.bias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, share.bias);
+  }
+}
+
+// weight_gradient adds to dw and, where it is not NULL, to dbias. Workspace: the parts of the sums and of the
+// bias's, and of each member a panel and a buffer.
+static void weight_gradient(const bs_cpu_member &m, const weight_plan &p, const float *x, const float *dy, float *dw,
+                            float *dbias, float *work) {
+  float *sums = work, *bias = sums + p.parts * p.sum_cells, *panel = own_cells(m, bias + p.parts * p.bias_cells);
+  float *buffer = panel + p.panel_cells;
+  index_t tiles = tile_count(p.window, p.tiles);
+  if (p.parts == 1) {
+    weight_share share = {{0, tiles}, share_of(m, p.blocks), sums, dbias && m.index == 0 ? bias : NULL};
+    if (share.blocks.first < share.blocks.end || share.bias) sum_tiles(p, share, x, dy, panel, buffer);
+  } else {
+    range mine = share_of(m, p.parts);
+    for (index_t i = mine.first; i < mine.end; i++) {
+      weight_share share = {part_of(tiles, i, p.parts), {0, p.blocks}, sums + i * p.sum_cells, dbias ? bias + i * p.bias_cells : NULL};
+      sum_tiles(p, share, x, dy, panel, buffer);
     }
   }
-  add_sums(p, sums, dw);
-  if (!dbias) return;
-  for (index_t k = 0; k < s.k; k++) dbias[k] += bias[k];
+  meet(m);
+  add_parts(m, p.parts, p.sum_cells, sums);
+  add_sums(m, p, sums, dw);
+  add_bias(m, p.parts, p.bias_cells, bias, p.shape.k, dbias);
 }

@@ -113,15 +113,28 @@ static void pack_square(const winograd &p, const filter_layout &f, const float *
   }
 }
 
-// pack_winograd transforms all filters: [element][block of channels][input channel][lane], blocks of two
-// vectors and the last of one or two.
-static void pack_winograd(const winograd &p, const float *w, const filter_layout &f, float *packed) {
-  for (index_t k0 = 0; k0 < p.k; k0 += max_vectors * VW) {
-    index_t width = min_index(p.out_channels - k0, max_vectors * VW);
-    for (index_t k = k0; k < k0 + width; k += VW)
-      for (index_t c = 0; c < p.c; c += VW)
-        pack_square(p, f, w + k * f.k_step + c * f.c_step, min_index(p.k - k, VW), min_index(p.c - c, VW), width,
-                    packed + k0 * p.c + c * width + k - k0);
+// A square of the filters: output channels from k on, input channels from c on, at most VW of each. It lies in
+// the block of output channels from k0 on.
+struct filter_square {
+  index_t k, c, k0, width;
+};
+
+// Squares of all filters, and the i-th.
+BS_INLINE index_t filter_squares(const winograd &p) { return p.out_channels / VW * ceil_div(p.c, VW); }
+BS_INLINE filter_square square_at(const winograd &p, index_t i) {
+  index_t inputs = ceil_div(p.c, VW), k = i / inputs * VW, k0 = k / (max_vectors * VW) * (max_vectors * VW);
+  return {k, i % inputs * VW, k0, min_index(p.out_channels - k0, max_vectors * VW)};
+}
+
+// pack_winograd transforms a member's share of the filters: [element][block of channels][input channel][lane],
+// blocks of two vectors and the last of one or two.
+static void pack_winograd(const bs_cpu_member &m, const winograd &p, const float *w, const filter_layout &f,
+                          float *packed) {
+  range mine = share_of(m, filter_squares(p));
+  for (index_t i = mine.first; i < mine.end; i++) {
+    filter_square q = square_at(p, i);
+    pack_square(p, f, w + q.k * f.k_step + q.c * f.c_step, min_index(p.k - q.k, VW), min_index(p.c - q.c, VW), q.width,
+                packed + q.k0 * p.c + q.c * q.width + q.k - q.k0);
   }
 }
 
@@ -287,20 +300,23 @@ static void multiply_tiles(const winograd &p, index_t tiles, const float *v, con
   }
 }
 
-// Workspace: transformed filters, a row of zeros, transformed inputs, transformed outputs.
+// Workspace: transformed filters; of each member a row of zeros, transformed inputs, transformed outputs.
 BS_INLINE index_t winograd_zero_cells(const winograd &p) { return line_up(p.w * p.c + VW); }
 static index_t winograd_cells(const winograd &p) {
   return line_up(winograd_elements * p.filter_plane) + winograd_zero_cells(p) +
          winograd_elements * (p.in_plane + p.out_plane) + line_cells;
 }
 
-// winograd_correlate computes the correlation; the packed filters are at the start of the workspace.
-static void winograd_correlate(const winograd &p, const float *x, const block_output &out, float *y, float *work) {
-  float *filters = work, *zeros = filters + line_up(winograd_elements * p.filter_plane);
+// winograd_correlate computes a member's share of the tiles; the packed filters are at the start of the workspace.
+static void winograd_correlate(const bs_cpu_member &team, const winograd &p, const float *x, const block_output &out,
+                               float *y, float *work) {
+  float *filters = work, *zeros = own_cells(team, filters + line_up(winograd_elements * p.filter_plane));
   float *v = zeros + winograd_zero_cells(p), *m = v + winograd_elements * p.in_plane;
   memset(zeros, 0, sizeof(float) * (winograd_zero_cells(p) + winograd_elements * p.in_plane));
-  for (index_t first = 0; first < p.tiles; first += p.block) {
-    index_t end = min_index(first + p.block, p.tiles);
+  range mine = share_of(team, ceil_div(p.tiles, max_block));
+  index_t last = min_index(mine.end * max_block, p.tiles);
+  for (index_t first = mine.first * max_block; first < last; first += p.block) {
+    index_t end = min_index(first + p.block, last);
     transform_inputs(p, first, end, x, zeros, v);
     multiply_tiles(p, end - first, v, filters, m);
     transform_outputs(p, first, end, m, out, y);

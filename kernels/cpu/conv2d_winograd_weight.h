@@ -14,6 +14,12 @@ static winograd winograd_weight(const conv_shape &s) {
   return make_winograd(p, winograd_large_sums);
 }
 
+// How many parts the sums have (conv2d_weight.h), and their cells.
+static index_t winograd_parts(const winograd &p) {
+  return sum_parts(winograd_elements * p.filter_plane, 4 * p.tiles, ceil_div(p.tiles, p.block));
+}
+BS_INLINE index_t winograd_sum_cells(const winograd &p) { return line_up(winograd_elements * p.filter_plane); }
+
 // gradient_pixel loads a vector of dy at (y, x), or zeros outside.
 BS_INLINE vf gradient_pixel(const winograd &p, const float *image, index_t y, index_t x, int lanes) {
   return y < p.oh && x < p.ow ? load_partial(image + (y * p.ow + x) * p.k, lanes) : zero();
@@ -42,13 +48,15 @@ static void transform_gradient(const winograd &p, const tile_run &run, const flo
   }
 }
 
-// transform_gradients transforms the tiles [first, end): [element][block of channels][tile][lane].
-static void transform_gradients(const winograd &p, index_t first, index_t end, const float *dy, float *z) {
+// transform_gradients transforms the tiles [first, end) of the block that begins with tile `block`:
+// [element][block of channels][tile][lane].
+static void transform_gradients(const winograd &p, index_t block, index_t first, index_t end, const float *dy,
+                                float *z) {
   for (index_t at = first; at < end;) {
     tile_run run = next_run(p, at, end);
     for (index_t k0 = 0; k0 < p.k; k0 += max_vectors * VW) {
       index_t width = min_index(p.out_channels - k0, max_vectors * VW);
-      float *to = z + k0 * p.block + (at - first) * width;
+      float *to = z + k0 * p.block + (at - block) * width;
       for (index_t k = k0; k < k0 + width; k += VW)
         transform_gradient(p, run, dy + k, (int)min_index(p.k - k, VW), width, to + k - k0);
     }
@@ -56,22 +64,30 @@ static void transform_gradients(const winograd &p, index_t first, index_t end, c
   }
 }
 
-// multiply_gradients adds a block's products to the sums: [element][block of channels][input channel][lane].
-static void multiply_gradients(const winograd &p, index_t tiles, const float *v, const float *z, float *sums) {
-  for (index_t e = 0; e < winograd_elements; e++) {
-    for (index_t k0 = 0; k0 < p.k; k0 += max_vectors * VW) {
-      index_t width = min_index(p.out_channels - k0, max_vectors * VW);
-      int vectors = (int)(width / VW);
-      weight_walk walk = {1, 1, tiles, 0, 0, p.in_pitch, 0, 0, width};
-      index_t blocks = ceil_div(p.c, block_size(vectors)), small = p.c / blocks, larger = p.c % blocks;
-      weight_fn small_fn = choose_weight((int)small, vectors), large_fn = choose_weight((int)small + 1, vectors);
-      const float *at = v + e * p.in_plane, *dy = z + e * p.out_plane + k0 * p.block;
-      float *to = sums + e * p.filter_plane + k0 * p.c;
-      for (index_t b = 0; b < blocks; b++) {
-        index_t size = small + (b < larger);
-        (b < larger ? large_fn : small_fn)(at, dy, walk, to);
-        at += size, to += size * width;
-      }
+// A block's products: one for each element and block of output channels.
+BS_INLINE index_t gradient_products(const winograd &p) {
+  return winograd_elements * ceil_div(p.out_channels, max_vectors * VW);
+}
+
+// multiply_gradients adds some of a block's products to the sums: [element][block of channels][input channel][lane].
+// fresh: the sums hold nothing yet.
+static void multiply_gradients(const winograd &p, range products, index_t tiles, bool fresh, const float *v,
+                               const float *z, float *sums) {
+  index_t channel_blocks = gradient_products(p) / winograd_elements;
+  for (index_t i = products.first; i < products.end; i++) {
+    index_t e = i / channel_blocks, k0 = i % channel_blocks * max_vectors * VW;
+    index_t width = min_index(p.out_channels - k0, max_vectors * VW);
+    int vectors = (int)(width / VW);
+    weight_walk walk = {1, 1, tiles, 0, 0, p.in_pitch, 0, 0, width};
+    walk.fresh = fresh;
+    index_t blocks = ceil_div(p.c, block_size(vectors)), small = p.c / blocks, larger = p.c % blocks;
+    weight_fn small_fn = choose_weight((int)small, vectors), large_fn = choose_weight((int)small + 1, vectors);
+    const float *at = v + e * p.in_plane, *dy = z + e * p.out_plane + k0 * p.block;
+    float *to = sums + e * p.filter_plane + k0 * p.c;
+    for (index_t b = 0; b < blocks; b++) {
+      index_t size = small + (b < larger);
+      (b < larger ? large_fn : small_fn)(at, dy, walk, to);
+      at += size, to += size * width;
     }
   }
 }
@@ -107,33 +123,68 @@ static void add_square(const winograd &p, const float *sums, index_t width, inde
   }
 }
 
-static void add_winograd(const winograd &p, const float *sums, float *dw) {
-  for (index_t k0 = 0; k0 < p.k; k0 += max_vectors * VW) {
-    index_t width = min_index(p.out_channels - k0, max_vectors * VW);
-    for (index_t k = k0; k < k0 + width; k += VW)
-      for (index_t c = 0; c < p.c; c += VW)
-        add_square(p, sums + k0 * p.c + c * width + k - k0, width, min_index(p.k - k, VW), min_index(p.c - c, VW),
-                   dw + k * 9 * p.c + c);
+// add_winograd adds a member's share of the filters to dw.
+static void add_winograd(const bs_cpu_member &m, const winograd &p, const float *sums, float *dw) {
+  range mine = share_of(m, filter_squares(p));
+  for (index_t i = mine.first; i < mine.end; i++) {
+    filter_square q = square_at(p, i);
+    add_square(p, sums + q.k0 * p.c + q.c * q.width + q.k - q.k0, q.width, min_index(p.k - q.k, VW),
+               min_index(p.c - q.c, VW), dw + q.k * 9 * p.c + q.c);
   }
 }
 
-// Workspace: sums, sums of the bias, a row of zeros, transformed inputs, transformed gradients.
-static index_t winograd_weight_cells(const winograd &p) { return winograd_cells(p) + line_up(p.out_channels); }
+// Workspace: the parts of the sums, and of the bias's; a row of zeros, transformed inputs, transformed gradients.
+static index_t winograd_weight_cells(const winograd &p) {
+  index_t filters = winograd_sum_cells(p);
+  return winograd_cells(p) - filters + winograd_parts(p) * (filters + line_up(p.out_channels));
+}
+
+// sum_part sets a part of the sums to those over a run of blocks.
+static void sum_part(const winograd &p, range blocks, const float *x, const float *dy, const float *zeros, float *v,
+                     float *z, float *sums) {
+  for (index_t b = blocks.first; b < blocks.end; b++) {
+    index_t first = b * p.block, end = min_index(first + p.block, p.tiles);
+    transform_inputs(p, first, end, x, zeros, v);
+    transform_gradients(p, first, first, end, dy, z);
+    multiply_gradients(p, {0, gradient_products(p)}, end - first, b == blocks.first, v, z, sums);
+  }
+}
+
+// sum_together sets the sums to those over all blocks: the members share each block's tiles, and meet, and then
+// its products. v and z belong to all.
+static void sum_together(const bs_cpu_member &m, const winograd &p, const float *x, const float *dy,
+                         const float *zeros, float *v, float *z, float *sums) {
+  for (index_t first = 0; first < p.tiles; first += p.block) {
+    index_t tiles = min_index(p.block, p.tiles - first);
+    range mine = share_of(m, tiles);
+    transform_inputs(p, first + mine.first, first + mine.end, x, zeros, v + mine.first * p.in_pitch);
+    transform_gradients(p, first, first + mine.first, first + mine.end, dy, z);
+    meet(m);
+    multiply_gradients(p, share_of(m, gradient_products(p)), tiles, first == 0, v, z, sums);
+    meet(m);
+  }
+}
 
 // winograd_weight_gradient adds to dw and, where it is not NULL, to dbias.
-static void winograd_weight_gradient(const winograd &p, const float *x, const float *dy, float *dw, float *dbias,
-                                     float *work) {
-  float *sums = work, *bias = sums + line_up(winograd_elements * p.filter_plane), *zeros = bias + line_up(p.out_channels);
-  float *v = zeros + winograd_zero_cells(p), *z = v + winograd_elements * p.in_plane;
-  memset(sums, 0, sizeof(float) * (v - sums));
-  for (index_t first = 0; first < p.tiles; first += p.block) {
-    index_t end = min_index(first + p.block, p.tiles);
-    transform_inputs(p, first, end, x, zeros, v);
-    transform_gradients(p, first, end, dy, z);
-    multiply_gradients(p, end - first, v, z, sums);
+static void winograd_weight_gradient(const bs_cpu_member &m, const winograd &p, const float *x, const float *dy,
+                                     float *dw, float *dbias, float *work) {
+  index_t parts = winograd_parts(p), sum_cells = winograd_sum_cells(p), bias_cells = line_up(p.out_channels);
+  float *sums = work, *bias = sums + parts * sum_cells, *behind = bias + parts * bias_cells;
+  float *zeros = own_cells(m, behind), *v = (parts == 1 ? behind : zeros) + winograd_zero_cells(p);
+  float *z = v + winograd_elements * p.in_plane;
+  memset(zeros, 0, sizeof(float) * winograd_zero_cells(p));
+  if (parts == 1) sum_together(m, p, x, dy, zeros, v, z, sums);
+  range mine = share_of(m, parts);
+  for (index_t i = mine.first; i < mine.end; i++) {
+    if (parts > 1) sum_part(p, part_of(ceil_div(p.tiles, p.block), i, parts), x, dy, zeros, v, z, sums + i * sum_cells);
+    if (!dbias) continue;
+    float *part = bias + i * bias_cells;
+    memset(part, 0, sizeof(float) * bias_cells);
+    range images = part_of(p.n, i, parts);
+    for (index_t n = images.first; n < images.end; n++) bias_tile(dy + n * p.oh * p.ow * p.k, p.oh * p.ow, p.k, part);
   }
-  add_winograd(p, sums, dw);
-  if (!dbias) return;
-  for (index_t n = 0; n < p.n; n++) bias_tile(dy + n * p.oh * p.ow * p.k, p.oh * p.ow, p.k, bias);
-  for (index_t k = 0; k < p.k; k++) dbias[k] += bias[k];
+  meet(m);
+  add_parts(m, parts, sum_cells, sums);
+  add_winograd(m, p, sums, dw);
+  add_bias(m, parts, bias_cells, bias, p.k, dbias);
 }

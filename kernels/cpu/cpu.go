@@ -10,7 +10,9 @@
 //	neon        16-byte vectors, every arm64 processor
 //	scalar      16-byte vectors of the base instruction set of other processors (SSE2 on x86-64)
 //
-// A kernel runs on one thread: package broadside/cgo/cpu makes devices of these tables.
+// A list of calls runs on one thread, or on a [Team]: run.cpp has the members walk the list together, team.cpp
+// makes them wait for one another, share.h cuts the work of a kernel. Package broadside/cgo/cpu makes devices of
+// the tables.
 package cpu
 
 // #cgo CPPFLAGS: -I${SRCDIR}/..

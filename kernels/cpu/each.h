@@ -22,12 +22,16 @@ BS_INLINE void put(float *p, vf v, first part) { store_partial(p, v, part.n); }
 BS_INLINE void put(int32_t *p, vi v, whole) { store(p, v); }
 BS_INLINE void put(int32_t *p, vi v, first part) { store_partial(p, v, part.n); }
 
-// each calls op(lanes, i) for vectors at i = 0, VW, 2 VW, ... that cover `count` elements.
+// each calls op(lanes, i) for vectors at i = first, first + VW, first + 2 VW, ... that cover a range of elements.
+template <class Op>
+BS_INLINE void each(range r, const Op &op) {
+  int64_t i = r.first;
+  for (; i + VW <= r.end; i += VW) op(whole{}, i);
+  if (i < r.end) op(first{(int)(r.end - i)}, i);
+}
 template <class Op>
 BS_INLINE void each(int64_t count, const Op &op) {
-  int64_t i = 0;
-  for (; i + VW <= count; i += VW) op(whole{}, i);
-  if (i < count) op(first{(int)(count - i)}, i);
+  each(range{0, count}, op);
 }
 
 // positive keeps v where y > 0 and is zero elsewhere: the derivative of ReLU.

@@ -18,9 +18,11 @@ namespace {
 
 #include "simd.h"
 
-#include "conv2d.h"
+#include "share.h"
 
 #include "each.h"
+
+#include "conv2d.h"
 
 #include "batchnorm_tile.h"
 

@@ -3,6 +3,7 @@
 #define BROADSIDE_CPU_TABLE_H
 
 #include "broadside.h"
+#include "team.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -43,7 +44,7 @@ double bs_cpu_peak_bf16(void);
 /* a = b + s c over n elements. */
 void bs_cpu_triad(float *a, const float *b, const float *c, float s, int64_t n);
 
-/* bs_kernels.run of every table. */
+/* bs_kernels.run of every table. The stream is the team (team.h) that shares the calls; NULL: none. */
 bs_status bs_cpu_run(const bs_kernels *table, const bs_call *call, int32_t n, void *const *base, void *stream,
                      int32_t *failed);
 
