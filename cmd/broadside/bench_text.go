@@ -42,7 +42,7 @@ func printStep(w io.Writer, r *bench.StepResult) error {
 	}
 	fmt.Fprintf(w, "an update: %.2f GFLOP; %.1f MB moved by its calls, %.1f MB by convolutions, linear layers, pooling and gathering alone\n",
 		r.GFLOPPerImage*float64(r.Batch), r.BytesMoved/1e6, r.BytesLeast/1e6)
-	fmt.Fprintf(w, "peak memory: %.1f MB\n\nprocessor time of an update's calls, each alone on one device:\n", float64(r.PeakMemoryBytes)/1e6)
+	fmt.Fprintf(w, "peak memory: %.1f MB\n\ntime of an update's calls, each alone on one device (a CPU's: of its processor):\n", float64(r.PeakMemoryBytes)/1e6)
 	return table(w, "KERNEL\tCALLS\tMS\tOF ALL\tGFLOP/S\tGB/S", r.Breakdown, func(k bench.KernelTime) string {
 		return fmt.Sprintf("%s\t%d\t%.2f\t%.1f%%\t%s\t%.1f", k.Kernel, k.Calls, k.MS, 100*k.Share, unless0("%.1f", k.GFLOPS), k.GBS)
 	})
