@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"broadside/cgo/table"
 	"broadside/kernels"
 )
 
@@ -93,7 +94,7 @@ func TestTeamStopsAtTheFirstError(t *testing.T) {
 	for range 50 {
 		m.WriteFloats(0, []float32{1})
 		m.WriteInts(5*count, []int32{7}) // a position outside the image of one pixel
-		if err := pass.Run(bases); !errors.Is(err, errBadArgument) || !strings.Contains(err.Error(), "call 3") {
+		if err := pass.Run(bases); !errors.Is(err, table.ErrBadArgument) || !strings.Contains(err.Error(), "call 3") {
 			t.Fatalf("a position outside the image in call 3: %v", err)
 		}
 		got := make([]int32, 1)
