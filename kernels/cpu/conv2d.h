@@ -253,9 +253,10 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *s
   correlation narrow = c; // what is multiplied
   if (s.bf16) use_pairs(&narrow);
   pack_forward(m, s, c, w, packed);
-  correlate_tiles(m, c, s.bf16, 1, x, own_cells(m, packed + c.weight_cells), [&](const window_tile &tile, prefetch_range *ahead) {
-    choose_phase(narrow)(narrow, ph, tile, packed, y, out, ahead);
-  });
+  correlate_tiles(m, c, s.bf16, 1, x, own_cells(m, packed + c.weight_cells),
+                  [&](const window_tile &tile, prefetch_range *ahead) {
+                    choose_phase(narrow)(narrow, ph, tile, packed, y, out, ahead);
+                  });
   return BS_OK;
 }
 
@@ -279,7 +280,9 @@ static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, 
   if (s.bf16) use_pairs(&narrow);
   pack_backward(m, s, c, narrow, w, packed);
   correlate_tiles(m, c, s.bf16, s.stride_h * s.stride_w, dy, own_cells(m, packed + c.weight_cells),
-                  [&](const window_tile &tile, prefetch_range *ahead) { backward_tile(narrow, s, tile, packed, dx, out, ahead); });
+                  [&](const window_tile &tile, prefetch_range *ahead) {
+                    backward_tile(narrow, s, tile, packed, dx, out, ahead);
+                  });
   return BS_OK;
 }
 

@@ -262,7 +262,8 @@ static void weight_tile(const weight_plan &p, const window_tile &tile, const wei
     walk.fresh = part.fresh;
     if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
     else if (packed) pack_lanes(from, s.k, pixels, lanes, vectors * VW, panel);
-    weight_channels(p, tile, part, tile.at + b.group * p.in_channels, packed ? panel : from, walk, vectors, sums + b.sums);
+    weight_channels(p, tile, part, tile.at + b.group * p.in_channels, packed ? panel : from, walk, vectors,
+                    sums + b.sums);
   }
 }
 
@@ -364,7 +365,8 @@ static void weight_gradient(const bs_cpu_member &m, const weight_plan &p, const 
   } else {
     range mine = share_of(m, p.parts);
     for (index_t i = mine.first; i < mine.end; i++) {
-      weight_share share = {part_of(tiles, i, p.parts), {0, p.blocks}, sums + i * p.sum_cells, dbias ? bias + i * p.bias_cells : NULL};
+      weight_share share = {part_of(tiles, i, p.parts), {0, p.blocks}, sums + i * p.sum_cells,
+                            dbias ? bias + i * p.bias_cells : NULL};
       sum_tiles(p, share, x, dy, panel, buffer);
     }
   }
