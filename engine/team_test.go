@@ -35,7 +35,7 @@ func TestIdleDevicesLendTheirCores(t *testing.T) {
 		for i := range v.devices {
 			f.workers = append(f.workers, &worker{fleet: f, id: i, dev: &countingDevice{}})
 		}
-		if err := f.spread(&leaves{first: v.first, loss: make([]float64, v.leaves)}); err != nil {
+		if err := f.spread(&leaves{first: v.first, results: results{loss: make([]float64, v.leaves)}}); err != nil {
 			t.Fatal(err)
 		}
 		var got []int
