@@ -161,17 +161,21 @@ func TestPrepareRefusesWrongCalls(t *testing.T) {
 }
 
 func TestRunAllocatesNothing(t *testing.T) {
-	d, m := device(t, 64)
-	pass, err := d.Prepare([]kernels.Call{scaleCall(16, 0, 16, 2), scaleCall(16, 16, 32, 2)})
-	check(t, err)
-	defer pass.Free()
-	bases := &[kernels.MaxBases]kernels.Memory{m}
-	if n := testing.AllocsPerRun(100, func() {
-		if err := pass.Run(bases); err != nil {
-			t.Error(err)
+	for _, threads := range []int{1, 3} {
+		d, m := device(t, 3*5000)
+		defer d.Close()
+		check(t, d.SetThreads(threads))
+		pass, err := d.Prepare(chain(2, 5000))
+		check(t, err)
+		defer pass.Free()
+		bases := &[kernels.MaxBases]kernels.Memory{m}
+		if n := testing.AllocsPerRun(100, func() {
+			if err := pass.Run(bases); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%d threads: %v allocations a run", threads, n)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations a run", n)
 	}
 }
 

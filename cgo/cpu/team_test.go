@@ -134,23 +134,6 @@ func TestTeamGrowsItsScratch(t *testing.T) {
 	}
 }
 
-func TestTeamRunAllocatesNothing(t *testing.T) {
-	d, m := device(t, 3*5000)
-	defer d.Close()
-	check(t, d.SetThreads(3))
-	pass, err := d.Prepare(chain(2, 5000))
-	check(t, err)
-	defer pass.Free()
-	bases := &[kernels.MaxBases]kernels.Memory{m}
-	if n := testing.AllocsPerRun(100, func() {
-		if err := pass.Run(bases); err != nil {
-			t.Error(err)
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations a run", n)
-	}
-}
-
 func TestSetThreadsIsBounded(t *testing.T) {
 	d, _ := device(t, 1)
 	for _, n := range []int{0, -1, 1 << 40} {
