@@ -249,5 +249,7 @@ type Memory interface {
 	ReadInts(offset int, dst []int32)
 	// ReadDouble reads a result of Dot or Norm, which fills two cells.
 	ReadDouble(offset int) float64
+	// Slice returns the n cells at offset as a memory, which is good until this one is freed. To Free it does nothing.
+	Slice(offset, n int) Memory
 	Free()
 }

@@ -22,6 +22,7 @@ const ISAVariable = "BROADSIDE_ISA"
 type Device struct {
 	table   table.Table
 	isa     string
+	space   string
 	team    *tables.Team // nil until there are two threads
 	threads int
 	scratch int // cells of the largest workspace of the passes prepared
@@ -49,7 +50,22 @@ func Of(kernels unsafe.Pointer) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the CPU device: %w", err)
 	}
-	return &Device{table: t, isa: t.Name(), threads: 1}, nil
+	return &Device{table: t, isa: t.Name(), space: host, threads: 1}, nil
+}
+
+// host is the space of CPU devices: the memory of the process.
+const host = "host"
+
+// Apart gives the device a memory of its own kind, as GPUs have: devices of other numbers do not see it. So what
+// is meant for several GPUs runs on a CPU. To be called before the device is used.
+func (d *Device) Apart(number int) *Device {
+	d.space = fmt.Sprintf("%s:%d", host, number)
+	return d
+}
+
+// Fork returns another device of the same kernels and memory.
+func (d *Device) Fork() (kernels.Device, error) {
+	return &Device{table: d.table, isa: d.isa, space: d.space, threads: 1}, nil
 }
 
 // Available returns the names that [New] takes on this processor, best first.
@@ -62,8 +78,8 @@ func (d *Device) HardwareBF16() bool { return d.isa == "avx512bf16" }
 // Name returns "cpu" and the instruction set, as in "cpu (avx2)".
 func (d *Device) Name() string { return "cpu (" + d.isa + ")" }
 
-// Space returns "host": all CPU devices share the memory of the process.
-func (d *Device) Space() string { return "host" }
+// Space returns "host": all CPU devices share the memory of the process, but for those set apart.
+func (d *Device) Space() string { return d.space }
 
 // Close ends the device's threads.
 func (d *Device) Close() error {

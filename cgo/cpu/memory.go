@@ -38,6 +38,8 @@ type memory struct {
 	data  unsafe.Pointer // nil after Free
 	bytes int
 	cells int
+	space string
+	part  bool // of a memory that frees it
 }
 
 var _ kernels.Memory = (*memory)(nil)
@@ -74,7 +76,7 @@ func (d *Device) alloc(bytes int) (*memory, error) {
 	if data == nil {
 		return nil, fmt.Errorf("%s: allocating %d bytes: out of memory", d.Name(), bytes)
 	}
-	return &memory{data: data, bytes: bytes, cells: cells}, nil
+	return &memory{data: data, bytes: bytes, cells: cells, space: d.space}, nil
 }
 
 // Len returns the number of cells.
@@ -82,15 +84,39 @@ func (m *memory) Len() int { return m.cells }
 
 // Free gives the memory back. A second Free does nothing; any other use panics.
 func (m *memory) Free() {
-	C.free(m.data)
+	if !m.part {
+		C.free(m.data)
+	}
 	m.data, m.bytes, m.cells = nil, 0, 0
+}
+
+// Slice returns the n cells at offset.
+func (m *memory) Slice(offset, n int) kernels.Memory {
+	m.check(offset, n)
+	return &memory{data: unsafe.Add(m.data, offset*cellBytes), bytes: n * cellBytes, cells: n, space: m.space, part: true}
+}
+
+// check panics unless n cells at offset are of the memory.
+func (m *memory) check(offset, n int) {
+	if offset < 0 || n < 0 || n > m.cells || offset > m.cells-n {
+		panic(fmt.Sprintf("cpu: cells [%d, %d) of a memory of %d cells", offset, offset+n, m.cells))
+	}
+}
+
+// Copy copies n cells between memories of CPU devices, whatever their spaces.
+func (d *Device) Copy(to kernels.Memory, toOffset int, from kernels.Memory, fromOffset, n int) error {
+	target, ok := to.(*memory)
+	source, ok2 := from.(*memory)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s: copying %d cells: memory of another kind of device", d.Name(), n)
+	}
+	copy(at[float32](target, toOffset, n), at[float32](source, fromOffset, n))
+	return nil
 }
 
 // at returns the n cells at offset as a slice of T, which is a cell. It panics outside the memory.
 func at[T float32 | int32](m *memory, offset, n int) []T {
-	if offset < 0 || n > m.cells || offset > m.cells-n {
-		panic(fmt.Sprintf("cpu: cells [%d, %d) of a memory of %d cells", offset, offset+n, m.cells))
-	}
+	m.check(offset, n)
 	if n == 0 {
 		return nil
 	}

@@ -64,7 +64,7 @@ func (p *pass) Run(bases *[kernels.MaxBases]kernels.Memory) error {
 	}
 	for i, base := range bases {
 		m, ok := base.(*memory)
-		if base != nil && !ok {
+		if base != nil && (!ok || m.space != p.device.space) {
 			return fmt.Errorf("%s: base %d is memory of another device", p.device.Name(), i)
 		}
 		p.c.base[i] = nil

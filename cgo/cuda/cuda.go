@@ -106,7 +106,8 @@ type Device struct {
 	each    bool     // wait after each call
 
 	mu      sync.Mutex
-	failed  error // what ended the use of the device
+	reached map[int]bool // GPUs whose memory was made accessible
+	failed  error        // what ended the use of the device
 	closed  bool
 	ran     []*pass // since the last Sync; their fault words are to be looked at
 	faults  faultWords
@@ -128,7 +129,7 @@ func Open(gpu, virtual int) (kernels.Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening GPU %d: %w", gpu, err)
 	}
-	d := &Device{table: t, each: os.Getenv("BROADSIDE_CUDA_SYNC") == "1"}
+	d := &Device{table: t, reached: map[int]bool{}, each: os.Getenv("BROADSIDE_CUDA_SYNC") == "1"}
 	d.graphs = !d.each && os.Getenv("BROADSIDE_CUDA_GRAPHS") != "0"
 	if d.dev, d.gpu, err = describe(gpu); err != nil {
 		return nil, fmt.Errorf("opening: %w", err)
@@ -145,6 +146,34 @@ func Open(gpu, virtual int) (kernels.Device, error) {
 		return nil, fmt.Errorf("opening %s: %w", d.name, err)
 	}
 	return d, nil
+}
+
+// Fork returns another device of the GPU, with a stream of its own.
+func (d *Device) Fork() (kernels.Device, error) {
+	f, err := Open(d.gpu.Ordinal, 0)
+	if err != nil {
+		return nil, err
+	}
+	f.(*Device).name = fmt.Sprintf("cuda:%d (%s, a stream beside others)", d.gpu.Ordinal, d.gpu.Name)
+	return f, nil
+}
+
+// reach lets the GPU use another's memory directly where the machine allows it; copies go through the host's memory
+// otherwise. The context is the GPU's.
+func (d *Device) reach(other *Device) error {
+	if other.gpu.Ordinal == d.gpu.Ordinal || d.reached[other.gpu.Ordinal] {
+		return nil
+	}
+	direct, err := d.dev.CanAccessPeer(other.dev)
+	if err == nil && direct != 0 {
+		if err = other.context.EnablePeerAccess(0); errors.Is(err, cu.PeerAccessAlreadyEnabled) {
+			err = nil
+		}
+	}
+	if err == nil {
+		d.reached[other.gpu.Ordinal] = true
+	}
+	return err
 }
 
 // open makes what the device holds. The context is the GPU's primary one, in which the kernels' launches work.

@@ -22,6 +22,7 @@ type memory struct {
 	at     cu.DevicePtr // 0 after Free
 	bytes  int
 	cells  int
+	part   bool // of a memory that frees it
 }
 
 var _ kernels.Memory = (*memory)(nil)
@@ -89,7 +90,8 @@ func (m *memory) Len() int { return m.cells }
 // panics.
 func (m *memory) Free() {
 	d := m.device
-	if m.at == 0 {
+	if m.at == 0 || m.part {
+		m.at, m.bytes, m.cells = 0, 0, 0
 		return
 	}
 	d.mu.Lock()
@@ -101,9 +103,39 @@ func (m *memory) Free() {
 	m.at, m.bytes, m.cells = 0, 0, 0
 }
 
+// Slice returns the n cells at offset.
+func (m *memory) Slice(offset, n int) kernels.Memory {
+	return &memory{device: m.device, at: m.span(offset, n), bytes: n * cellBytes, cells: n, part: true}
+}
+
+// Copy queues a copy of n cells between memories of GPUs, this one or others.
+func (d *Device) Copy(to kernels.Memory, toOffset int, from kernels.Memory, fromOffset, n int) error {
+	target, ok := to.(*memory)
+	source, ok2 := from.(*memory)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s: copying %d cells: memory of another kind of device", d.name, n)
+	}
+	t, s := target.span(toOffset, n), source.span(fromOffset, n)
+	if n == 0 {
+		return nil
+	}
+	err := d.use(func() error {
+		for _, m := range []*memory{target, source} {
+			if err := d.reach(m.device); err != nil {
+				return err
+			}
+		}
+		return cu.MemcpyPeerAsync(t, target.device.context, s, source.device.context, int64(n)*cellBytes, d.stream)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: copying %d cells from %s: %w", d.name, n, source.device.name, err)
+	}
+	return nil
+}
+
 // span returns where n cells at offset lie. It panics outside the memory.
 func (m *memory) span(offset, n int) cu.DevicePtr {
-	if offset < 0 || n > m.cells || offset > m.cells-n {
+	if offset < 0 || n < 0 || n > m.cells || offset > m.cells-n {
 		panic(fmt.Sprintf("cuda: cells [%d, %d) of a memory of %d cells", offset, offset+n, m.cells))
 	}
 	return m.at + cu.DevicePtr(offset*cellBytes)

@@ -15,6 +15,7 @@ import (
 // Open returns count devices, at most `most`. The kinds:
 //
 //	cpu           one per core; count 0 means as many as the machine has
+//	cpu:0,0,1,1   a worker for each number; workers of different numbers have separate memories, as GPUs have
 //	cuda          GPUs from the first on; count 0 means one
 //	cuda:0,1      the GPUs of these numbers, one device for each; a GPU that is named again has several devices,
 //	              which share it
@@ -36,6 +37,15 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 			return nil, err
 		}
 		return openAll(make([]int, count), func(int, int) (kernels.Device, error) { return cpu.New("") })
+	case name == "cpu":
+		memories, err := numbers(list, most, count)
+		if err != nil {
+			return nil, fmt.Errorf("device %s: %w", kind, err)
+		}
+		if err := checkCount(len(memories), most); err != nil {
+			return nil, err
+		}
+		return openAll(memories, openApart)
 	case name == "cuda":
 		gpus, err := choose(list, listed, count)
 		if err != nil {
@@ -46,7 +56,7 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 		}
 		return openAll(gpus, cuda.Open)
 	}
-	return nil, fmt.Errorf("unknown device %q: must be auto, cpu, cuda, or GPUs by number as in cuda:0,1", kind)
+	return nil, fmt.Errorf("unknown device %q: must be auto, cpu, cuda, GPUs by number as in cuda:0,1, or separate memories by number as in cpu:0,1", kind)
 }
 
 func checkCount(count, most int) error {
@@ -71,18 +81,35 @@ func choose(list string, listed bool, count int) ([]int, error) {
 			list += "," + strconv.Itoa(i)
 		}
 	}
-	var chosen []int
-	for _, text := range strings.Split(list, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n >= len(gpus) {
-			return nil, fmt.Errorf("%q is no GPU of this machine: they are numbered from 0 to %d", text, len(gpus)-1)
-		}
-		chosen = append(chosen, n)
-	}
-	if count > 0 && count != len(chosen) {
-		return nil, fmt.Errorf("it names %d devices, and %d are wanted: leave the number out", len(chosen), count)
+	chosen, err := numbers(list, len(gpus), count)
+	if err != nil {
+		return nil, fmt.Errorf("GPUs of this machine: %w", err)
 	}
 	return chosen, nil
+}
+
+// numbers reads a list of numbers below a bound. There must be count of them, unless that is 0.
+func numbers(list string, bound, count int) (out []int, err error) {
+	for _, text := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n >= bound {
+			return nil, fmt.Errorf("%q is no number from 0 to %d", text, bound-1)
+		}
+		out = append(out, n)
+	}
+	if count > 0 && count != len(out) {
+		return nil, fmt.Errorf("it names %d devices, and %d are wanted: leave the number out", len(out), count)
+	}
+	return out, nil
+}
+
+// openApart opens a CPU worker of a numbered memory.
+func openApart(memory, _ int) (kernels.Device, error) {
+	d, err := cpu.New("")
+	if err != nil {
+		return nil, err
+	}
+	return d.Apart(memory), nil
 }
 
 // openAll opens a device for each number; those that share a number are told apart.

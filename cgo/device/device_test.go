@@ -18,7 +18,11 @@ func TestOpen(t *testing.T) {
 		{"cpu", 5, 4, "5 devices: must be between 1 and batch.lanes, 4"},
 		{"cpu", -1, 4, "-1 devices"},
 		{"gpu", 1, 4, `unknown device "gpu"`},
-		{"cpu:0", 1, 4, `unknown device "cpu:0"`},
+		{"cpu:0", 1, 4, ""},
+		{"cpu:0,0,1,1", 4, 4, ""},
+		{"cpu:0,1", 3, 4, "it names 2 devices, and 3 are wanted"},
+		{"cpu:0,x", 0, 4, `"x" is no number from 0 to 3`},
+		{"cpu:0,4", 0, 4, `"4" is no number from 0 to 3`},
 	} {
 		devices, err := Open(c.kind, c.count, c.most)
 		switch {

@@ -203,5 +203,10 @@ func (m *Memory) ReadInts(offset int, dst []int32) {
 // ReadDouble reads a result of Dot or Norm.
 func (m *Memory) ReadDouble(offset int) float64 { return m.cells[offset : offset+2][0] }
 
+// Slice returns the n cells at offset.
+func (m *Memory) Slice(offset, n int) kernels.Memory {
+	return &Memory{cells: m.cells[offset : offset+n : offset+n]}
+}
+
 // Free does nothing: the garbage collector frees the memory.
 func (m *Memory) Free() {}
