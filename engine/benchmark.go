@@ -49,7 +49,7 @@ func NewBenchmark(o BenchmarkOptions) (*Benchmark, error) {
 		return nil, err
 	}
 	set := syntheticSet(o.Input, o.Classes, o.Recipe.Batch.Leaf)
-	f, err := openOn(o.Recipe, &data.Pair{Train: set, Test: set}, devices)
+	f, err := openOn(o.Recipe, &data.Pair{Train: set, Test: set}, devices, Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ type timedCall struct {
 func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	t, f := b.trainer, b.trainer.fleet
 	leaves := t.leavesPerUpdate()
-	lanes := min(leaves, len(f.lanes))
+	lanes := min(leaves, f.lanes)
 	p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
 	if err != nil {
 		return nil, err
@@ -256,11 +256,11 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 		return nil, err
 	}
 	w.bind(f.train)
-	w.bases[graph.GradBase] = f.lanes[0]
-	if len(f.stats) > 0 {
-		w.bases[graph.StatsBase] = f.stats[0]
+	w.bases[graph.GradBase] = f.sums.lane(w, 0)
+	if f.fold != nil {
+		w.bases[graph.StatsBase] = part(f.stats.leaves[0], w.rank)
 	}
-	f.bases[xBase], f.bases[yBase] = f.lanes[len(f.lanes)/2], f.lanes[0]
+	f.bases[xBase], f.bases[yBase] = f.sums[len(f.sums)/2], f.sums[0]
 	t.updater.hyper.WriteFloats(0, []float32{0, 1 / float32(b.Batch())})
 
 	var out []timedCall
@@ -277,7 +277,7 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	}
 	onWorker := func(calls ...kernels.Call) (kernels.Pass, error) { return w.dev.Prepare(calls) }
 	add(leaves, &w.bases, onWorker, gather...)
-	add(lanes, &w.bases, onWorker, w.clear())
+	add(lanes, &w.bases, onWorker, w.clearing())
 	add(leaves, &w.bases, onWorker, p.Forward...)
 	add(leaves, &w.bases, onWorker, p.Backward...)
 	add(lanes-1, &f.bases, f.prepare, f.axpby(1, 1))

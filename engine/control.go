@@ -39,16 +39,6 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 	return t.sink.Event(telemetry.Event{Type: telemetry.TypeGrowth, Epoch: t.at.Epoch, Updates: t.at.Updates, Trigger: trigger, From: from, To: size})
 }
 
-// scaleLanes multiplies the gradient sums of the first leaves of an update.
-func (f *fleet) scaleLanes(leaves int, factor float64) error {
-	for _, lane := range f.lanes[:min(leaves, len(f.lanes))] {
-		if err := f.once(f.axpby(0, factor), lane, lane); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // ScaleLR changes the learning rate from the next update on.
 func (c control) ScaleLR(factor float64, trigger string) error {
 	t := c.t

@@ -4,39 +4,48 @@ import (
 	"fmt"
 	"slices"
 
+	"broadside/engine/collective"
 	"broadside/engine/graph"
 	"broadside/kernels"
 )
 
-// fleet is the devices of a run with the memory they share: one copy of parameters and running
-// statistics, and one gradient sum per lane. Each device is driven by one worker goroutine.
+// fleet is the devices of a run with the memory they share: parameters, running statistics and gradient sums. Each
+// device is driven by one worker goroutine.
 //
-// A step's leaves are dealt to lanes in order, leaf i to lane i mod lanes; a device owns every lane l
-// with l mod devices equal to its number. A lane sums its leaves in order and the lanes are added in
-// a fixed tree, so the result has the same bits for any number of devices. Where there are fewer leaves than
-// devices, those with leaves compute on the cores of the others too.
+// Devices whose memories are separate, as of several GPUs, have a copy each of all that is shared. A memory is a rank;
+// collectives join the ranks. What is not computed by leaves, such as the update, every rank does for itself.
+//
+// A step's leaves are dealt to lanes in order, leaf i to lane i mod lanes; lanes are dealt to ranks, and a rank's to
+// its devices. A lane sums its leaves in order and the lanes are added in a fixed tree, so the result has the same bits
+// for any number of devices. Where there are fewer leaves than devices, those with leaves compute on the cores of the
+// others too.
 type fleet struct {
 	net    *graph.Network
 	leaf   graph.Leaf
 	ghost  int
 	smooth float64
 	bf16   bool
+	lanes  int
 
 	workers []*worker
 	results chan error
+	ranks   int               // memories that train together
+	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
+	comms   []collective.Comm // join the memories; none if there is one
+	waits   []collective.Pending
 
-	dev        kernels.Device // runs the work on shared memory
-	params     kernels.Memory
-	state      kernels.Memory
-	lanes      []kernels.Memory // gradient sums
-	stats      []kernels.Memory // batch statistics of each leaf of the update under way
-	statsCells int
-	train      *resident
-	test       *resident
+	dev    kernels.Device // the homes as one
+	params kernels.Memory
+	state  kernels.Memory
+	sums   laneSums // of gradients
+	stats  leafStats
+	train  *resident
+	test   *resident
 
 	scratch kernels.Memory // workspace of passes on shared memory
 	bases   [kernels.MaxBases]kernels.Memory
 	add     kernels.Pass // y += x over parameter-shaped memory
+	zero    kernels.Pass // y = 0
 	fold    kernels.Pass // a leaf's batch statistics into the running ones; nil without any
 }
 
@@ -51,28 +60,62 @@ type fleetConfig struct {
 	leaf, ghost, lanes int
 	smoothing          float64
 	bf16               bool // products of all passes but a Hessian's, whose curvature would drown in their rounding
+	join               joiner
 }
 
-// newFleet allocates the shared memory and starts a worker for each device. All devices must share
-// one memory space.
+// joiner joins the memories of devices, a rank for each.
+type joiner func(homes []kernels.Device) ([]collective.Comm, error)
+
+// newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
-	for _, d := range devices {
-		if d.Space() != devices[0].Space() {
-			return nil, fmt.Errorf("devices %s and %s have separate memories: training across memories is not supported", devices[0].Name(), d.Name())
-		}
-	}
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, bf16: cfg.bf16,
-		dev: devices[0], results: make(chan error, len(devices))}
-	f.lanes = make([]kernels.Memory, cfg.lanes)
-	if err := f.start(devices); err != nil {
+		lanes: cfg.lanes, results: make(chan error, len(devices))}
+	if err := f.settle(devices, cfg.join); err != nil {
+		f.close()
+		return nil, err
+	}
+	if err := f.start(); err != nil {
 		f.close()
 		return nil, err
 	}
 	return f, nil
 }
 
+// settle gives every device a worker and a place: a rank, and a number among the rank's devices.
+func (f *fleet) settle(devices []kernels.Device, join joiner) (err error) {
+	ranks := map[string]int{}
+	for i, d := range devices {
+		rank, ok := ranks[d.Space()]
+		if !ok {
+			rank = len(f.homes)
+			ranks[d.Space()] = rank
+			f.homes = append(f.homes, d)
+		}
+		f.workers = append(f.workers, newWorker(f, i, rank, d))
+	}
+	for _, w := range f.workers {
+		for _, other := range f.workers {
+			if other.rank == w.rank {
+				if other.id < w.id {
+					w.place++
+				}
+				w.peers++
+			}
+		}
+	}
+	f.dev, f.ranks = newMirror(f.homes), len(f.homes)
+	if f.ranks == 1 {
+		return nil
+	}
+	if f.lanes%f.ranks != 0 {
+		return fmt.Errorf("%d separate memories: their number must divide batch.lanes, %d", f.ranks, f.lanes)
+	}
+	f.comms, err = join(f.homes)
+	return err
+}
+
 // start allocates what every use of the fleet needs and starts the workers.
-func (f *fleet) start(devices []kernels.Device) (err error) {
+func (f *fleet) start() (err error) {
 	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
 		return fmt.Errorf("allocating parameters: %w", err)
 	}
@@ -82,13 +125,12 @@ func (f *fleet) start(devices []kernels.Device) (err error) {
 	if f.add, err = f.prepare(f.axpby(1, 1)); err != nil {
 		return err
 	}
-	for i, d := range devices {
-		w, err := newWorker(f, i, d)
-		if err != nil {
-			return err
-		}
-		f.workers = append(f.workers, w)
+	if f.zero, err = f.prepare(f.axpby(0, 0)); err != nil {
+		return err
+	}
+	for _, w := range f.workers {
 		go w.serve()
+		w.serving = true
 	}
 	return nil
 }
@@ -148,21 +190,6 @@ func (f *fleet) once(c kernels.Call, x, y kernels.Memory) error {
 	return f.run(p, x, y)
 }
 
-// sumLanes adds the first used lanes in a fixed tree and leaves the sum in the first. Lanes half
-// the number apart are added first, so that a device's own lanes meet before other devices'.
-func (f *fleet) sumLanes(lanes []kernels.Memory, used int) error {
-	for s := len(lanes) / 2; s >= 1; s /= 2 {
-		for l := range s {
-			if l+s < min(used, 2*s) {
-				if err := f.run(f.add, lanes[l+s], lanes[l]); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
 // job is work that every worker is handed; each does its share.
 type job interface {
 	run(w *worker) error
@@ -202,13 +229,13 @@ func (f *fleet) spread(j job) error {
 
 // do hands a job to all workers and waits for them. It returns the first error. Devices that queue their work have
 // been told all of the job then, and the work on shared memory before and after it keeps its place: it is in the
-// queue of the fleet's device.
+// queue of the rank's home.
 func (f *fleet) do(j job) error {
 	if err := f.spread(j); err != nil {
 		return err
 	}
 	for _, w := range f.workers {
-		if err := kernels.Follow(w.dev, f.dev); err != nil {
+		if err := kernels.Follow(w.dev, f.homes[w.rank]); err != nil {
 			return err
 		}
 	}
@@ -225,64 +252,25 @@ func (f *fleet) do(j job) error {
 		keep(<-f.results)
 	}
 	for _, w := range f.workers {
-		keep(kernels.Follow(f.dev, w.dev))
+		keep(kernels.Follow(f.homes[w.rank], w.dev))
 	}
 	return first
-}
-
-// owns reports whether a worker computes leaf i of a step.
-func (f *fleet) owns(w *worker, leaf int) bool { return leaf%len(f.lanes)%len(f.workers) == w.id }
-
-// prepareTraining allocates the lanes' gradient sums and compiles the training Program, so that a leaf
-// that does not fit is refused before the first step, and prepares the fold of its batch statistics.
-func (f *fleet) prepareTraining() (err error) {
-	for i := range f.lanes {
-		if f.lanes[i], err = f.dev.Alloc(f.net.ParamCells()); err != nil {
-			return fmt.Errorf("allocating gradients: %w", err)
-		}
-	}
-	for _, w := range f.workers {
-		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
-		if err != nil {
-			return err
-		}
-		if w.id > 0 || len(p.Fold) == 0 {
-			continue
-		}
-		f.statsCells = p.StatsCells
-		if f.fold, err = f.prepare(p.Fold...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// growStats makes room for the batch statistics of so many leaves.
-func (f *fleet) growStats(leaves int) error {
-	for len(f.stats) < leaves && f.fold != nil {
-		m, err := f.dev.Alloc(f.statsCells)
-		if err != nil {
-			return fmt.Errorf("allocating batch statistics: %w", err)
-		}
-		f.stats = append(f.stats, m)
-	}
-	return nil
 }
 
 // close stops the workers and frees all memory.
 func (f *fleet) close() {
 	for _, w := range f.workers {
-		close(w.jobs)
+		w.stop()
 	}
-	for _, w := range f.workers {
-		<-w.done
+	for _, c := range f.comms {
+		c.Close()
 	}
 	free(f.params, f.state, f.scratch)
-	free(f.lanes...)
-	free(f.stats...)
+	free(f.sums...)
+	f.stats.free()
 	f.train.free()
 	f.test.free()
-	for _, p := range []kernels.Pass{f.add, f.fold} {
+	for _, p := range []kernels.Pass{f.add, f.zero, f.fold} {
 		if p != nil {
 			p.Free()
 		}

@@ -23,7 +23,7 @@ type hessian struct {
 	stream  uint32 // tells the random start vectors of probes apart
 
 	direction kernels.Memory
-	lanes     []kernels.Memory // as many as leaves reach; the others are nil
+	sums      laneSums
 	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
 	primal    []bool           // of each worker: the primal passes are in its seats
 	dot       kernels.Pass
@@ -44,7 +44,7 @@ func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64
 	if ghost {
 		h.kind, unit = ghostHessianProgram, f.ghost
 	}
-	h.size = min(ceilDiv(ceilDiv(len(samples), len(f.lanes)), unit)*unit, f.leaf.Capacity)
+	h.size = min(ceilDiv(ceilDiv(len(samples), f.lanes), unit)*unit, f.leaf.Capacity)
 	if err := h.alloc(); err != nil {
 		h.free()
 		return nil, err
@@ -54,15 +54,16 @@ func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64
 
 func (h *hessian) alloc() (err error) {
 	f := h.fleet
-	h.lanes, h.grads = make([]kernels.Memory, len(f.lanes)), make([]kernels.Memory, len(f.workers))
-	for i := range min(len(f.lanes), h.leaves()) {
-		if h.lanes[i], err = h.NewVector(); err != nil {
-			return err
-		}
+	if h.sums, err = f.newSums(h.leaves()); err != nil {
+		return err
 	}
-	for i := range min(len(f.workers), h.leaves()) {
-		if h.grads[i], err = h.NewVector(); err != nil {
-			return err
+	h.grads = make([]kernels.Memory, len(f.workers))
+	for i, w := range f.workers {
+		if !h.busy(w) {
+			continue
+		}
+		if h.grads[i], err = w.dev.Alloc(f.net.ParamCells()); err != nil {
+			return fmt.Errorf("%s: allocating a gradient: %w", w.dev.Name(), err)
 		}
 	}
 	if h.result, err = f.dev.Alloc(2); err != nil {
@@ -148,10 +149,11 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 		return fmt.Errorf("computing a Hessian-vector product: %w", err)
 	}
 	h.products++
-	if err := h.fleet.sumLanes(h.lanes, h.leaves()); err != nil {
+	sum, err := h.fleet.sumLanes(h.sums, h.leaves())
+	if err != nil {
 		return err
 	}
-	return h.Axpby(1/float64(len(h.samples)), h.lanes[0], 0, hv)
+	return h.Axpby(1/float64(len(h.samples)), sum, 0, hv)
 }
 
 // busy reports whether a worker has leaves.
@@ -194,14 +196,14 @@ func (h *hessian) runLeaf(w *worker, i int) error {
 		}
 	}
 	w.bind(h.on)
-	lane := h.lanes[i%len(h.lanes)]
-	if i < len(h.lanes) { // the lane's first leaf
+	lane := h.sums.lane(w, i)
+	if h.fleet.first(i) {
 		w.bases[graph.GradBase] = lane
-		if err := w.zero.Run(&w.bases); err != nil {
+		if err := w.clear(); err != nil {
 			return err
 		}
 	}
-	w.bases[graph.TangentBase], w.bases[graph.ProductBase] = h.direction, lane
+	w.bases[graph.TangentBase], w.bases[graph.ProductBase] = part(h.direction, w.rank), lane
 	return p.tangent.Run(&w.bases)
 }
 
@@ -226,7 +228,7 @@ func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 // free releases the operator's memory.
 func (h *hessian) free() {
 	free(h.result)
-	free(h.lanes...)
+	free(h.sums...)
 	free(h.grads...)
 	if h.dot != nil {
 		h.dot.Free()

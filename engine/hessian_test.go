@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"broadside/cgo/device/devicetest"
+	"broadside/kernels"
 	"fmt"
 	"math"
 	"slices"
@@ -13,8 +15,13 @@ import (
 // the primal pass and, where it is kept, without.
 func productOf(t *testing.T, devices, n int, ghost bool, sets ...string) (product []float32, h *hessian) {
 	t.Helper()
+	return productOn(t, devicetest.Open(t, devices), n, ghost, sets...)
+}
+
+func productOn(t *testing.T, devices []kernels.Device, n int, ghost bool, sets ...string) (product []float32, h *hessian) {
+	t.Helper()
 	pair := &data.Pair{Train: synthetic(128, 8, 3, 10), Test: synthetic(16, 8, 3, 10)}
-	tr := startTrainer(t, parseRecipe(t, smallText, sets...), pair, devices, &tape{})
+	tr := startTrainerOn(t, parseRecipe(t, smallText, sets...), pair, devices, Options{}, &tape{})
 	samples := make([]int32, n)
 	for i := range samples {
 		samples[i] = int32(3 * i % 128)
@@ -46,7 +53,7 @@ func productOf(t *testing.T, devices, n int, ghost bool, sets ...string) (produc
 		hv.ReadFloats(0, runs[i])
 	}
 	if !slices.Equal(runs[0], runs[1]) {
-		t.Errorf("%d devices, %d samples, ghost %t: a second product has other bits", devices, n, ghost)
+		t.Errorf("%d devices, %d samples, ghost %t: a second product has other bits", len(devices), n, ghost)
 	}
 	return runs[0], h
 }

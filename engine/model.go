@@ -37,7 +37,7 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := open(r, o.Device, o.Devices)
+	f, err := open(r, o)
 	if err != nil {
 		return nil, err
 	}

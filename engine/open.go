@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"broadside/cgo/device"
+	"broadside/engine/collective"
+	"broadside/engine/collective/local"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -17,31 +19,42 @@ import (
 )
 
 // configOf is what a recipe says of the fleet.
-func configOf(r *recipe.Recipe) fleetConfig {
+func configOf(r *recipe.Recipe, join joiner) fleetConfig {
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16"}
+		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16", join: join}
+}
+
+// joinMemories joins the memories of this process.
+func joinMemories(o Options) joiner {
+	return func(homes []kernels.Device) ([]collective.Comm, error) {
+		algorithm, err := local.ParseAlgorithm(o.AllReduce)
+		if err != nil {
+			return nil, err
+		}
+		return local.New(homes, local.Options{Algorithm: algorithm, Timeout: o.Timeout})
+	}
 }
 
 // open loads a recipe's data and opens it on devices.
-func open(r *recipe.Recipe, kind string, count int) (*fleet, error) {
+func open(r *recipe.Recipe, o Options) (*fleet, error) {
 	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
 	if err != nil {
 		return nil, err
 	}
-	devices, err := device.Open(kind, count, r.Batch.Lanes)
+	devices, err := device.Open(o.Device, o.Devices, r.Batch.Lanes)
 	if err != nil {
 		return nil, err
 	}
-	return openOn(r, pair, devices)
+	return openOn(r, pair, devices, o)
 }
 
-// openOn builds a recipe's network on the devices and gives them the data.
-func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device) (*fleet, error) {
+// openOn builds a recipe's network on the devices, which are the fleet's from then on, and gives them the data.
+func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Options) (*fleet, error) {
 	net, err := openNetwork(r.Model.Name, pair.Train)
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFleet(net, devices, configOf(r))
+	f, err := newFleet(net, devices, configOf(r, joinMemories(o)))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/recipe"
@@ -21,6 +22,10 @@ const checkpointDir = "checkpoints"
 type Options struct {
 	Device  string // auto, cpu, cuda, or GPUs by number as in cuda:0,1
 	Devices int    // 0: one per core, at most the recipe's lanes, or one GPU
+	// AllReduce is how separate memories, as of several GPUs, are summed: tree, the default, or ring.
+	AllReduce string
+	// Timeout is how long one memory waits for the others; 0 means collective.DefaultTimeout.
+	Timeout time.Duration
 	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
@@ -41,7 +46,7 @@ func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary
 	if err := run.check(o.Resume); err != nil {
 		return nil, err
 	}
-	f, err := open(r, o.Device, o.Devices)
+	f, err := open(r, o)
 	if err != nil {
 		return nil, err
 	}

@@ -66,15 +66,14 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	}
 	w.bind(f.train)
 	place := j.first + i
-	lane := f.lanes[place%len(f.lanes)]
-	w.bases[graph.GradBase] = lane
-	if place < len(f.lanes) { // the lane's first leaf
-		if err := w.zero.Run(&w.bases); err != nil {
+	w.bases[graph.GradBase] = f.sums.lane(w, place)
+	if f.first(place) {
+		if err := w.clear(); err != nil {
 			return err
 		}
 	}
-	if len(f.stats) > 0 {
-		w.bases[graph.StatsBase] = f.stats[place]
+	if f.fold != nil {
+		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.rank)
 	}
 	if err := p.main.Run(&w.bases); err != nil {
 		return err
@@ -123,7 +122,8 @@ func (u *updater) alloc() (err error) {
 // update applies the mean of the gradients summed over so many leaves and samples.
 func (u *updater) update(leaves, samples int, lr float64) error {
 	f := u.fleet
-	if err := f.sumLanes(f.lanes, leaves); err != nil {
+	sum, err := f.sumLanes(f.sums, leaves)
+	if err != nil {
 		return err
 	}
 	if err := f.foldStats(leaves); err != nil {
@@ -131,26 +131,11 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	}
 	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
 	u.hyper.WriteFloats(0, u.cells[:])
-	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, f.lanes[0], u.hyper
+	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {
 		f.bases[optim.SlotBase+kernels.Base(i)] = m
 	}
 	return u.pass.Run(&f.bases)
-}
-
-// foldStats folds the leaves' batch statistics into the running ones, in sample order.
-func (f *fleet) foldStats(leaves int) error {
-	if f.fold == nil || len(f.stats) == 0 {
-		return nil
-	}
-	f.bases[graph.StateBase] = f.state
-	for _, stats := range f.stats[:leaves] {
-		f.bases[graph.StatsBase] = stats
-		if err := f.fold.Run(&f.bases); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (u *updater) free() {

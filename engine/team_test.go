@@ -31,9 +31,9 @@ func TestIdleDevicesLendTheirCores(t *testing.T) {
 		{2, 0, 7, []int{1, 1}},
 		{4, 3, 2, []int{2, 1, 1, 2}}, // the rest of an update: leaves 3 and 4
 	} {
-		f := &fleet{lanes: make([]kernels.Memory, 8)}
+		f := &fleet{lanes: 8, ranks: 1}
 		for i := range v.devices {
-			f.workers = append(f.workers, &worker{fleet: f, id: i, dev: &countingDevice{}})
+			f.workers = append(f.workers, &worker{fleet: f, place: i, peers: v.devices, dev: &countingDevice{}})
 		}
 		if err := f.spread(&leaves{first: v.first, results: results{loss: make([]float64, v.leaves)}}); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
+	"broadside/kernels"
 	"broadside/kernels/philox"
 	"broadside/models"
 )
@@ -120,6 +121,11 @@ func (s *tape) Checkpoint(t *trainer) error {
 
 func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
 	t.Helper()
+	return startTrainerOn(t, r, pair, devicetest.Open(t, devices), Options{}, s)
+}
+
+func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Options, s *tape) *trainer {
+	t.Helper()
 	set := pair.Train
 	build := func() (*graph.Network, error) {
 		if r.Model.Name == "linear" {
@@ -132,8 +138,7 @@ func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := devicetest.Open(t, devices)
-	f, err := newFleet(net, list, configOf(r))
+	f, err := newFleet(net, devices, configOf(r, joinMemories(o)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,9 +157,14 @@ func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, 
 // trainSmall runs the small recipe to its end, or to an update, and returns its last checkpoint.
 func trainSmall(t *testing.T, method string, devices, stopAt int, from *checkpoint.Checkpoint) (*tape, *checkpoint.Checkpoint) {
 	t.Helper()
+	return trainSmallOn(t, method, devicetest.Open(t, devices), Options{}, stopAt, from)
+}
+
+func trainSmallOn(t *testing.T, method string, devices []kernels.Device, o Options, stopAt int, from *checkpoint.Checkpoint) (*tape, *checkpoint.Checkpoint) {
+	t.Helper()
 	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	s := &tape{stopAt: stopAt, keepSteps: true}
-	tr := startTrainer(t, smallRecipe(t, method), pair, devices, s)
+	tr := startTrainerOn(t, smallRecipe(t, method), pair, devices, o, s)
 	if from != nil {
 		if err := tr.restore(from); err != nil {
 			t.Fatal(err)
@@ -414,11 +424,11 @@ func TestCarryOver(t *testing.T) {
 		if err := tr.computeLeaves(); err != nil {
 			t.Fatal(err)
 		}
-		before := read(tr.fleet.lanes[1])
+		before := read(tr.fleet.sums[1])
 		if err := (control{tr}).SetBatch(32*16, carry, "test"); err != nil {
 			t.Fatal(err)
 		}
-		for i, v := range read(tr.fleet.lanes[1]) {
+		for i, v := range read(tr.fleet.sums[1]) {
 			if v != want*before[i] {
 				t.Fatalf("carry %d: gradient sum %d went from %g to %g; want a factor of %g", carry, i, before[i], v, want)
 			}

@@ -12,10 +12,15 @@ import (
 // worker drives one device: it computes leaves alone, in memory of its own.
 type worker struct {
 	fleet *fleet
-	id    int
+	id    int // among all workers
+	rank  int // the memory that it computes in
+	place int // among the rank's workers, of which there are `peers`
+	peers int
 	dev   kernels.Device
-	jobs  chan job
-	done  chan struct{}
+
+	jobs    chan job
+	done    chan struct{}
+	serving bool
 
 	*seat            // where the worker computes now
 	seats    []*seat // the first is the usual one; a Hessian keeps a leaf in each
@@ -54,13 +59,11 @@ type program struct {
 	tangent kernels.Pass // hessian: both tangent passes
 }
 
-func newWorker(f *fleet, id int, dev kernels.Device) (*worker, error) {
-	w := &worker{fleet: f, id: id, dev: dev, jobs: make(chan job), done: make(chan struct{}),
+func newWorker(f *fleet, id, rank int, dev kernels.Device) *worker {
+	w := &worker{fleet: f, id: id, rank: rank, dev: dev, jobs: make(chan job), done: make(chan struct{}),
 		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{}}
 	w.sit(0)
-	var err error
-	w.zero, err = dev.Prepare([]kernels.Call{w.clear()})
-	return w, err
+	return w
 }
 
 // sit goes to the numbered seat, which stays empty until reserve furnishes it.
@@ -71,8 +74,17 @@ func (w *worker) sit(number int) {
 	w.seat = w.seats[number]
 }
 
-// clear is the call that zeroes the gradient memory.
-func (w *worker) clear() kernels.Call {
+// clear zeroes the gradient memory.
+func (w *worker) clear() (err error) {
+	if w.zero == nil {
+		if w.zero, err = w.dev.Prepare([]kernels.Call{w.clearing()}); err != nil {
+			return err
+		}
+	}
+	return w.zero.Run(&w.bases)
+}
+
+func (w *worker) clearing() kernels.Call {
 	grad := kernels.Ref{Base: graph.GradBase}
 	return kernels.Call{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(w.fleet.net.ParamCells())}, Args: []kernels.Ref{grad, grad}}
 }
@@ -82,6 +94,14 @@ func (w *worker) serve() {
 	defer close(w.done)
 	for j := range w.jobs {
 		w.fleet.results <- w.guard(j)
+	}
+}
+
+// stop ends the worker and frees its memory.
+func (w *worker) stop() {
+	if w.serving {
+		close(w.jobs)
+		<-w.done
 	}
 	w.free()
 }
@@ -160,9 +180,9 @@ func (w *worker) reserve(cells int) (err error) {
 // bind points the bases at the memories that every Program uses.
 func (w *worker) bind(r *resident) {
 	b := &w.bases
-	b[graph.ParamBase], b[graph.StateBase] = w.fleet.params, w.fleet.state
+	b[graph.ParamBase], b[graph.StateBase] = part(w.fleet.params, w.rank), part(w.fleet.state, w.rank)
 	b[graph.ArenaBase], b[graph.LeafBase] = w.arena, w.leaf
-	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = r.images, r.labels, r.normal
+	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = part(r.images, w.rank), part(r.labels, w.rank), part(r.normal, w.rank)
 }
 
 // gather fills the leaf with samples of a data set.

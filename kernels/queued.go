@@ -8,15 +8,15 @@ type Queued interface {
 	// Sync waits until the device is idle and returns the first error of what ran since the last Sync. What was
 	// read since then is worth nothing if there is one.
 	Sync() error
-	// Follow makes what is queued from now on wait for all that another device of the same space has been given
-	// so far. It does not wait itself.
+	// Follow makes what is queued from now on wait for all that another device of the same kind has been given so
+	// far. It does not wait itself.
 	Follow(other Device) error
 }
 
 // Sync waits until a device has done all it was told, and returns what went wrong. A device that does not queue
 // has done it and has said so.
 func Sync(d Device) error {
-	if q, ok := d.(Queued); ok {
+	if q, ok := d.(interface{ Sync() error }); ok {
 		return q.Sync()
 	}
 	return nil

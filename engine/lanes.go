@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"fmt"
+
+	"broadside/engine/collective"
+	"broadside/engine/graph"
+	"broadside/kernels"
+)
+
+// laneSums are parameter-shaped sums, one for each lane. Lane l is the part of rank l mod ranks of memory l / ranks, so
+// the lanes that are the first of their rank are one memory, and so on.
+type laneSums []kernels.Memory
+
+// newSums allocates the sums of the lanes that so many leaves reach.
+func (f *fleet) newSums(leaves int) (laneSums, error) {
+	sums := make(laneSums, ceilDiv(min(leaves, f.lanes), f.ranks))
+	for i := range sums {
+		var err error
+		if sums[i], err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+			free(sums...)
+			return nil, fmt.Errorf("allocating gradients: %w", err)
+		}
+	}
+	return sums, nil
+}
+
+// owns reports whether a worker computes leaf i of a step.
+func (f *fleet) owns(w *worker, leaf int) bool {
+	lane := leaf % f.lanes
+	return lane%f.ranks == w.rank && lane/f.ranks%w.peers == w.place
+}
+
+// lane returns the sum that a worker adds leaf i to.
+func (s laneSums) lane(w *worker, leaf int) kernels.Memory {
+	return part(s[leaf%w.fleet.lanes/w.fleet.ranks], w.rank)
+}
+
+// first reports whether leaf i is the first of its lane, which starts from zero.
+func (f *fleet) first(leaf int) bool { return leaf < f.lanes }
+
+// sumLanes adds the lanes that so many leaves have reached, in a fixed tree, and returns the sum, which is the first
+// memory. Lanes half the number apart are added first, so that a rank's own lanes meet before other ranks'.
+func (f *fleet) sumLanes(sums laneSums, leaves int) (kernels.Memory, error) {
+	used := min(leaves, f.lanes)
+	rows := ceilDiv(used, f.ranks)
+	for rank := used - (rows-1)*f.ranks; rank < f.ranks; rank++ { // lanes beside the last one used
+		if err := f.runOn(rank, f.zero, sums[rows-1]); err != nil {
+			return nil, err
+		}
+	}
+	for s := f.lanes / f.ranks / 2; s >= 1; s /= 2 {
+		for l := range s {
+			if l+s < min(rows, 2*s) {
+				if err := f.run(f.add, sums[l+s], sums[l]); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return sums[0], f.collect(sums[0], collective.Comm.AllReduce)
+}
+
+// runOn runs a pass on what one rank has of the shared memory y.
+func (f *fleet) runOn(rank int, p kernels.Pass, y kernels.Memory) error {
+	f.bases[xBase], f.bases[yBase] = y, y
+	var bases [kernels.MaxBases]kernels.Memory
+	partOfBases(&bases, &f.bases, rank)
+	return partOfPass(p, rank).Run(&bases)
+}
+
+// collect does a collective over all of a shared memory.
+func (f *fleet) collect(m kernels.Memory, do func(collective.Comm, collective.Buffer) collective.Pending) (err error) {
+	f.waits = f.waits[:0]
+	for i, c := range f.comms {
+		f.waits = append(f.waits, do(c, collective.Whole(part(m, i))))
+	}
+	for _, w := range f.waits {
+		if e := w.Wait(); e != nil && err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// scaleLanes multiplies the gradient sums of the first leaves of an update.
+func (f *fleet) scaleLanes(leaves int, factor float64) error {
+	for _, m := range f.sums[:ceilDiv(min(leaves, f.lanes), f.ranks)] {
+		if err := f.once(f.axpby(0, factor), m, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leafStats are the batch statistics of each leaf of an update. Every rank gathers those of the others before the fold.
+type leafStats struct {
+	cells  int              // of a leaf
+	leaves []kernels.Memory // each leaf's, within a block
+	blocks []kernels.Memory // every rank's leaves side by side
+	sizes  []int            // leaves of each block, a multiple of the ranks
+}
+
+// growStats makes room for the batch statistics of so many leaves.
+func (f *fleet) growStats(leaves int) error {
+	s := &f.stats
+	rows := ceilDiv(leaves-len(s.leaves), f.ranks)
+	if rows <= 0 || f.fold == nil {
+		return nil
+	}
+	block, err := f.dev.Alloc(rows * f.ranks * s.cells)
+	if err != nil {
+		return fmt.Errorf("allocating batch statistics: %w", err)
+	}
+	s.blocks, s.sizes = append(s.blocks, block), append(s.sizes, rows*f.ranks)
+	for i := range rows * f.ranks {
+		s.leaves = append(s.leaves, block.Slice((i%f.ranks*rows+i/f.ranks)*s.cells, s.cells))
+	}
+	return nil
+}
+
+// foldStats folds the leaves' batch statistics into the running ones, in sample order.
+func (f *fleet) foldStats(leaves int) error {
+	if f.fold == nil {
+		return nil
+	}
+	first := 0
+	for i, block := range f.stats.blocks {
+		if first < leaves {
+			if err := f.collect(block, collective.Comm.AllGather); err != nil {
+				return err
+			}
+		}
+		first += f.stats.sizes[i]
+	}
+	f.bases[graph.StateBase] = f.state
+	for _, stats := range f.stats.leaves[:leaves] {
+		f.bases[graph.StatsBase] = stats
+		if err := f.fold.Run(&f.bases); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *leafStats) free() { free(s.blocks...) }
+
+// prepareTraining allocates the lanes' gradient sums and compiles the training Program, so that a leaf
+// that does not fit is refused before the first step, and prepares the fold of its batch statistics.
+func (f *fleet) prepareTraining() (err error) {
+	if f.sums, err = f.newSums(f.lanes); err != nil {
+		return err
+	}
+	for _, w := range f.workers {
+		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
+		if err != nil {
+			return err
+		}
+		if w.id > 0 || len(p.Fold) == 0 {
+			continue
+		}
+		f.stats.cells = p.StatsCells
+		if f.fold, err = f.prepare(p.Fold...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
