@@ -122,7 +122,7 @@ func TestMemoriesThatCannotTrainTogether(t *testing.T) {
 		want     string
 	}{
 		{3, Options{}, "3 separate memories: their number must divide batch.lanes, 8"},
-		{2, Options{AllReduce: "star"}, `all-reduce "star" is not known: use tree or ring`},
+		{2, Options{AllReduce: "star"}, `unknown all-reduce "star": want one of tree, ring`},
 	} {
 		r := smallRecipe(t, "")
 		if _, err := newFleet(net, devicetest.OpenApart(t, c.memories, 1), configOf(r, joinMemories(c.options))); err == nil || !strings.Contains(err.Error(), c.want) {

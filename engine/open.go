@@ -5,7 +5,7 @@ import (
 
 	"broadside/cgo/device"
 	"broadside/engine/collective"
-	"broadside/engine/collective/local"
+	"broadside/engine/collective/join"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -27,11 +27,7 @@ func configOf(r *recipe.Recipe, join joiner) fleetConfig {
 // joinMemories joins the memories of this process.
 func joinMemories(o Options) joiner {
 	return func(homes []kernels.Device) ([]collective.Comm, error) {
-		algorithm, err := local.ParseAlgorithm(o.AllReduce)
-		if err != nil {
-			return nil, err
-		}
-		return local.New(homes, local.Options{Algorithm: algorithm, Timeout: o.Timeout})
+		return join.Memories(o.AllReduce, homes, o.Timeout)
 	}
 }
 

@@ -3,17 +3,20 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"broadside/engine/bench"
+	"broadside/engine/collective"
+	"broadside/engine/collective/join"
 )
 
 func newBench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure how fast this machine trains, and what share of its limits that is",
-		Example: "  broadside bench step --model resnet20 --batch 256\n  broadside bench kernels --shapes resnet18-cifar\n  broadside bench hvp --samples 128"}
-	cmd.AddCommand(newBenchStep(), newBenchKernels(), newBenchHVP())
+		Example: "  broadside bench step --model resnet20 --batch 256\n  broadside bench kernels --shapes resnet18-cifar\n  broadside bench hvp --samples 128\n  broadside bench allreduce --devices 4"}
+	cmd.AddCommand(newBenchStep(), newBenchKernels(), newBenchHVP(), newBenchAllReduce())
 	return group(cmd)
 }
 
@@ -147,4 +150,49 @@ devices share the samples evenly.`,
 	cmd.Flags().IntVar(&devices, "devices", 0, "devices to use; 0: one per CPU core, or one GPU")
 	cmd.Flags().StringVar(&bn, "bn", "eval", "batch normalisation by running statistics (eval) or by each ghost's own (ghost)")
 	return cmd
+}
+
+func newBenchAllReduce() *cobra.Command {
+	c := bench.Collectives{}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "allreduce",
+		Short: "Time collectives between separate memories, such as those of several GPUs",
+		Long: `Time collectives between separate memories, such as those of several GPUs, for
+sizes four times as large from one to the next. The bandwidths are those of
+nccl-tests: of the algorithm (bytes over time) and of the bus, which can be held
+against what the links between the memories can do.`,
+		Example: "  broadside bench allreduce --devices 4\n  broadside bench allreduce --device cuda:0,1,2,3 --max-bytes 1073741824 --json\n  broadside bench allreduce --op all-gather --ways ring",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkCollectives(c); err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
+			r, err := bench.AllReduce(cmd.Context(), c)
+			return finish(cmd, asJSON, r, err, printAllReduce)
+		},
+	}
+	cmd.Flags().StringVar(&c.Op, "op", "all-reduce", "collective: "+strings.Join(bench.CollectiveOps(), ", "))
+	cmd.Flags().StringVar(&c.Device, "device", "cpu", deviceHelp)
+	cmd.Flags().IntVar(&c.Devices, "devices", 0, "memories; 0: two CPU memories, or the GPUs that --device names")
+	cmd.Flags().StringSliceVar(&c.Ways, "ways", join.Names(), "how sums are added")
+	cmd.Flags().Int64Var(&c.MinBytes, "min-bytes", 1<<10, "smallest buffer")
+	cmd.Flags().Int64Var(&c.MaxBytes, "max-bytes", 1<<26, "largest buffer")
+	cmd.Flags().DurationVar(&c.Time, "time", time.Second, "how long to measure each size and way")
+	cmd.Flags().IntVar(&c.Rounds, "rounds", 5, "parts of that time for minimum, median and maximum")
+	cmd.Flags().DurationVar(&c.Timeout, "collective-timeout", collective.DefaultTimeout, "how long one memory waits for the others")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func checkCollectives(c bench.Collectives) error {
+	switch {
+	case c.Devices < 0:
+		return fmt.Errorf("--devices %d: must be at least 0", c.Devices)
+	case c.MinBytes < 4 || c.MaxBytes < c.MinBytes:
+		return fmt.Errorf("--min-bytes %d, --max-bytes %d: must be at least 4 and in order", c.MinBytes, c.MaxBytes)
+	case c.Time <= 0 || c.Rounds < 1 || c.Timeout <= 0:
+		return fmt.Errorf("--time %v, --rounds %d, --collective-timeout %v: must be above 0", c.Time, c.Rounds, c.Timeout)
+	}
+	return nil
 }

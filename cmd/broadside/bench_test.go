@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -31,6 +32,11 @@ func TestBenchMistakes(t *testing.T) {
 		{"instruction set without a neighbour", "bench kernels --isa mmx", exitFailure, []string{"mmx", isa}},
 		{"precision", "bench step --precision f16", exitFailure, []string{"precision", "f16", "f32"}},
 		{"batch no multiple of leaf", "bench step --batch 24 --leaf 16", exitFailure, []string{"batch.size 24", "batch.leaf 16"}},
+		{"way", "bench allreduce --ways tre", exitFailure, []string{"all-reduce", "did you mean tree?"}},
+		{"collective", "bench allreduce --op all-gatherr", exitFailure, []string{"did you mean all-gather?"}},
+		{"sizes", "bench allreduce --min-bytes 2048 --max-bytes 1024", exitUsage, []string{"--min-bytes 2048", "in order"}},
+		{"three memories", "bench allreduce --devices 3", exitFailure, []string{"3 memories", "power of two"}},
+		{"one memory", "bench allreduce --device cpu:0,0", exitFailure, []string{"share the memory"}},
 		{"images too small", "bench step --model c2 --image 8", exitFailure, []string{"c2", "8x8x3"}},
 	})
 }
@@ -176,6 +182,32 @@ func positive(t *testing.T, what string, values ...float64) {
 	for _, v := range values {
 		if !(v > 0) {
 			t.Errorf("%s: %v", what, values)
+		}
+	}
+}
+
+func TestBenchAllReduce(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, op := range bench.CollectiveOps() {
+		args := strings.Fields("bench allreduce --devices 4 --min-bytes 1024 --max-bytes 4096 --time 1ms --rounds 2 --op " + op)
+		r := decode[bench.AllReduceResult](t, must(t, append(args, "--json")...))
+		environment(t, r.Environment)
+		if r.Op != op || r.Ranks != 4 || len(r.Rates) != 4 {
+			t.Fatalf("%+v", r)
+		}
+		factor := map[string]float64{"all-reduce": 1.5, "reduce-scatter": 0.75, "all-gather": 0.75, "broadcast": 1}[op]
+		for i, c := range r.Rates {
+			if want := []string{"tree", "tree", "ring", "ring"}[i]; c.Way != want || c.Bytes != []int64{1024, 4096}[i%2] || c.Exact != (want == "tree") {
+				t.Errorf("%s: %+v", op, c)
+			}
+			ordered(t, "time", c.Microseconds)
+			rate := float64(c.Bytes) / c.Microseconds.Median / 1e3
+			if math.Abs(c.AlgorithmGBS/rate-1) > 1e-9 || math.Abs(c.BusGBS/rate/factor-1) > 1e-9 {
+				t.Errorf("%s: bandwidths of %+v, want %g and %g times that", op, c, rate, factor)
+			}
+		}
+		if text := must(t, args...); !strings.Contains(text, op+" between 4 memories") || !strings.Contains(text, "BUS GB/S") {
+			t.Errorf("printed %q", text)
 		}
 	}
 }

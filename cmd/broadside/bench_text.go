@@ -89,3 +89,10 @@ func unless0(format string, v float64) string {
 	}
 	return fmt.Sprintf(format, v)
 }
+
+func printAllReduce(w io.Writer, r *bench.AllReduceResult) error {
+	fmt.Fprintf(w, "%s between %d memories; %s, %d cores, %s\n\n", r.Op, r.Ranks, r.Environment.CPU, r.Environment.Cores, r.Environment.Kernels)
+	return table(w, "WAY\tBYTES\tUS\tMIN\tMAX\tALGORITHM GB/S\tBUS GB/S", r.Rates, func(c bench.CollectiveRate) string {
+		return fmt.Sprintf("%s\t%d\t%.1f\t%.1f\t%.1f\t%.3f\t%.3f", c.Way, c.Bytes, c.Microseconds.Median, c.Microseconds.Min, c.Microseconds.Max, c.AlgorithmGBS, c.BusGBS)
+	})
+}

@@ -6,27 +6,49 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"broadside/engine"
+	"broadside/engine/collective"
+	"broadside/engine/collective/join"
 	"broadside/engine/curvature"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 )
 
 // deviceHelp says what --device takes.
-const deviceHelp = "auto, cpu, cuda, or GPUs by number as in cuda:1 (cuda:0,0 shares one GPU between two devices)"
+const deviceHelp = "auto, cpu, cuda, or GPUs by number as in cuda:1 (cuda:0,0 shares one GPU between two devices; cpu:0,1 gives two CPU workers separate memories)"
 
 // deviceFlags are the flags of every command that computes.
 type deviceFlags struct {
-	kind  string
-	count int
+	kind    string
+	count   int
+	way     string
+	timeout time.Duration
 }
 
 func (f *deviceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.kind, "device", "auto", deviceHelp)
 	cmd.Flags().IntVar(&f.count, "devices", 0, "devices to use, at most batch.lanes; 0: one per CPU core, or one GPU")
+	cmd.Flags().StringVar(&f.way, "all-reduce", join.Default, allReduceHelp)
+	cmd.Flags().DurationVar(&f.timeout, "collective-timeout", collective.DefaultTimeout, "how long one memory waits for the others before the run fails")
+}
+
+// allReduceHelp says what --all-reduce takes.
+const allReduceHelp = "how the sums of separate memories (GPUs) are added: tree has the same bits for any number of them, ring does not"
+
+// options checks the flags and returns what they say.
+func (f *deviceFlags) options(cmd *cobra.Command) (engine.Options, error) {
+	err := join.Check(f.way)
+	if err == nil && f.timeout <= 0 {
+		err = fmt.Errorf("--collective-timeout %v: must be above 0", f.timeout)
+	}
+	if err != nil {
+		return engine.Options{}, usageError{err, cmd.CommandPath()}
+	}
+	return engine.Options{Device: f.kind, Devices: f.count, AllReduce: f.way, Timeout: f.timeout}, nil
 }
 
 func newTrain() *cobra.Command {
@@ -43,6 +65,10 @@ func newTrain() *cobra.Command {
   broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			o, err := device.options(cmd)
+			if err != nil {
+				return err
+			}
 			r, err := trainRecipe(a, sets, runDir, resume)
 			if err != nil {
 				return err
@@ -50,8 +76,8 @@ func newTrain() *cobra.Command {
 			if runDir == "" {
 				runDir = filepath.Join("runs", r.Name)
 			}
-			summary, err := engine.Train(cmd.Context(), r, engine.Options{Device: device.kind, Devices: device.count, RunDir: runDir, Resume: resume,
-				Progress: telemetry.NewProgress(cmd.ErrOrStderr())})
+			o.RunDir, o.Resume, o.Progress = runDir, resume, telemetry.NewProgress(cmd.ErrOrStderr())
+			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
 				return err
 			}
@@ -98,7 +124,11 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 
 // open loads a checkpoint and warns of newer ones that could not be used.
 func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model, error) {
-	m, err := engine.OpenModel(checkpoint, f.sets, engine.Options{Device: f.kind, Devices: f.count})
+	o, err := f.options(cmd)
+	if err != nil {
+		return nil, err
+	}
+	m, err := engine.OpenModel(checkpoint, f.sets, o)
 	if err != nil {
 		return nil, err
 	}

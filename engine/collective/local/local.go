@@ -29,19 +29,6 @@ const (
 
 func (a Algorithm) String() string { return [...]string{"tree", "ring"}[a] }
 
-// ParseAlgorithm returns the algorithm of a name; "" is the tree.
-func ParseAlgorithm(name string) (Algorithm, error) {
-	for _, a := range Algorithms() {
-		if name == a.String() {
-			return a, nil
-		}
-	}
-	if name == "" {
-		return Tree, nil
-	}
-	return 0, fmt.Errorf("all-reduce %q is not known: use tree or ring", name)
-}
-
 // Algorithms lists the algorithms.
 func Algorithms() []Algorithm { return []Algorithm{Tree, Ring} }
 
