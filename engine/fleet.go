@@ -20,12 +20,12 @@ import (
 // for any number of devices. Where there are fewer leaves than devices, those with leaves compute on the cores of the
 // others too.
 type fleet struct {
-	net    *graph.Network
-	leaf   graph.Leaf
-	ghost  int
-	smooth float64
-	bf16   bool
-	lanes  int
+	net       *graph.Network
+	leaf      graph.Leaf
+	ghost     int
+	lanes     int
+	smooth    float64
+	precision kernels.Precision
 
 	workers []*worker
 	results chan error
@@ -59,7 +59,7 @@ const (
 type fleetConfig struct {
 	leaf, ghost, lanes int
 	smoothing          float64
-	bf16               bool // products of all passes but a Hessian's, whose curvature would drown in their rounding
+	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 	join               joiner
 }
 
@@ -68,7 +68,7 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
-	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, bf16: cfg.bf16,
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
 		lanes: cfg.lanes, results: make(chan error, len(devices))}
 	if err := f.settle(devices, cfg.join); err != nil {
 		f.close()

@@ -20,8 +20,9 @@ import (
 
 // configOf is what a recipe says of the fleet.
 func configOf(r *recipe.Recipe, join joiner) fleetConfig {
+	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16", join: join}
+		smoothing: r.Train.LabelSmoothing, precision: precision, join: join}
 }
 
 // joinMemories joins the memories of this process.

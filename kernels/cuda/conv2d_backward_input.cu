@@ -21,7 +21,7 @@ bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *s
   g.stride_h = s.stride_h, g.stride_w = s.stride_w, g.pad_h = s.pad_h, g.pad_w = s.pad_w;
   g.phases_h = s.stride_h < s.h ? s.stride_h : s.h, g.phases_w = s.stride_w < s.w ? s.stride_w : s.w;
   g.accumulate = s.accumulate;
-  return pixel_gemm<true>(g, s.bf16, stream);
+  return pixel_gemm<true>(g, s.precision, stream);
 }
 
 } // namespace cuda

@@ -20,7 +20,7 @@ bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *stream) 
   g.groups = s.groups, g.r = s.r, g.s = s.s, g.phases_h = g.phases_w = 1;
   g.stride_h = s.stride_h, g.stride_w = s.stride_w, g.pad_h = s.pad_h, g.pad_w = s.pad_w;
   g.accumulate = s.accumulate, g.relu = s.relu;
-  return pixel_gemm<false>(g, s.bf16, stream);
+  return pixel_gemm<false>(g, s.precision, stream);
 }
 
 } // namespace cuda
