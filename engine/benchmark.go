@@ -115,14 +115,23 @@ func (b *Benchmark) Batch() int { return b.trainer.at.Batch }
 
 // Step makes one update.
 func (b *Benchmark) Step() error {
-	if err := b.Gradient(); err != nil {
+	if err := b.leaves(); err != nil {
 		return err
 	}
 	return b.trainer.update()
 }
 
-// Gradient computes the leaves of an update and leaves their gradients in the lanes.
+// Gradient computes the sum of the gradients of an update.
 func (b *Benchmark) Gradient() error {
+	if err := b.leaves(); err != nil {
+		return err
+	}
+	_, err := b.trainer.fleet.reduce.finish(b.trainer.fleet.sums, b.trainer.pending.leaves)
+	return err
+}
+
+// leaves computes the leaves of an update and leaves their gradients in the lanes.
+func (b *Benchmark) leaves() error {
 	t := b.trainer
 	t.pending = pending{}
 	for t.pending.leaves < t.leavesPerUpdate() {
@@ -258,7 +267,7 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	w.bind(f.train)
 	w.bases[graph.GradBase] = f.sums.lane(w, 0)
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[0], w.rank)
+		w.bases[graph.StatsBase] = part(f.stats.leaves[0], w.home)
 	}
 	f.bases[xBase], f.bases[yBase] = f.sums[len(f.sums)/2], f.sums[0]
 	t.updater.hyper.WriteFloats(0, []float32{0, 1 / float32(b.Batch())})

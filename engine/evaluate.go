@@ -22,12 +22,14 @@ type evaluation struct {
 	results
 }
 
-func (j *evaluation) busy(w *worker) bool { return w.rank+w.place*w.fleet.ranks < len(j.loss) }
+func (j *evaluation) busy(w *worker) bool {
+	return w.fleet.first+w.home+w.place*w.fleet.ranks < len(j.loss)
+}
 
 func (j *evaluation) run(w *worker) error {
 	size := w.fleet.leaf.Capacity
 	for i := range j.loss {
-		if ranks := w.fleet.ranks; i%ranks != w.rank || i/ranks%w.peers != w.place {
+		if ranks := w.fleet.ranks; i%ranks != w.fleet.first+w.home || i/ranks%w.peers != w.place {
 			continue
 		}
 		indices := j.indices[i*size : min((i+1)*size, len(j.indices))]

@@ -24,15 +24,18 @@ type fleet struct {
 	leaf      graph.Leaf
 	ghost     int
 	lanes     int
+	bucket    int // cells of gradients that are reduced at a time, at least
 	smooth    float64
 	precision kernels.Precision
 
 	workers []*worker
 	results chan error
-	ranks   int               // memories that train together
+	ranks   int               // memories that train together; those of this process are from the first rank on
+	first   int               // rank of the first home
 	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
 	comms   []collective.Comm // join the memories; none if there is one
 	waits   []collective.Pending
+	reduce  *reduction
 
 	dev    kernels.Device // the homes as one
 	params kernels.Memory
@@ -44,8 +47,6 @@ type fleet struct {
 
 	scratch kernels.Memory // workspace of passes on shared memory
 	bases   [kernels.MaxBases]kernels.Memory
-	add     kernels.Pass // y += x over parameter-shaped memory
-	zero    kernels.Pass // y = 0
 	fold    kernels.Pass // a leaf's batch statistics into the running ones; nil without any
 }
 
@@ -61,6 +62,7 @@ type fleetConfig struct {
 	smoothing          float64
 	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 	join               joiner
+	bucket             int // cells
 }
 
 // joiner joins the memories of devices, a rank for each.
@@ -69,7 +71,7 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
-		lanes: cfg.lanes, results: make(chan error, len(devices))}
+		lanes: cfg.lanes, bucket: cfg.bucket, results: make(chan error, len(devices))}
 	if err := f.settle(devices, cfg.join); err != nil {
 		f.close()
 		return nil, err
@@ -83,19 +85,19 @@ func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*f
 
 // settle gives every device a worker and a place: a rank, and a number among the rank's devices.
 func (f *fleet) settle(devices []kernels.Device, join joiner) (err error) {
-	ranks := map[string]int{}
+	homes := map[string]int{}
 	for i, d := range devices {
-		rank, ok := ranks[d.Space()]
+		home, ok := homes[d.Space()]
 		if !ok {
-			rank = len(f.homes)
-			ranks[d.Space()] = rank
+			home = len(f.homes)
+			homes[d.Space()] = home
 			f.homes = append(f.homes, d)
 		}
-		f.workers = append(f.workers, newWorker(f, i, rank, d))
+		f.workers = append(f.workers, newWorker(f, i, home, d))
 	}
 	for _, w := range f.workers {
 		for _, other := range f.workers {
-			if other.rank == w.rank {
+			if other.home == w.home {
 				if other.id < w.id {
 					w.place++
 				}
@@ -122,10 +124,7 @@ func (f *fleet) start() (err error) {
 	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
 		return fmt.Errorf("allocating running statistics: %w", err)
 	}
-	if f.add, err = f.prepare(f.axpby(1, 1)); err != nil {
-		return err
-	}
-	if f.zero, err = f.prepare(f.axpby(0, 0)); err != nil {
+	if f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket)); err != nil {
 		return err
 	}
 	for _, w := range f.workers {
@@ -235,7 +234,7 @@ func (f *fleet) do(j job) error {
 		return err
 	}
 	for _, w := range f.workers {
-		if err := kernels.Follow(w.dev, f.homes[w.rank]); err != nil {
+		if err := kernels.Follow(w.dev, f.homes[w.home]); err != nil {
 			return err
 		}
 	}
@@ -252,7 +251,7 @@ func (f *fleet) do(j job) error {
 		keep(<-f.results)
 	}
 	for _, w := range f.workers {
-		keep(kernels.Follow(f.homes[w.rank], w.dev))
+		keep(kernels.Follow(f.homes[w.home], w.dev))
 	}
 	return first
 }
@@ -270,10 +269,9 @@ func (f *fleet) close() {
 	f.stats.free()
 	f.train.free()
 	f.test.free()
-	for _, p := range []kernels.Pass{f.add, f.zero, f.fold} {
-		if p != nil {
-			p.Free()
-		}
+	f.reduce.free()
+	if f.fold != nil {
+		f.fold.Free()
 	}
 	for _, w := range f.workers {
 		w.dev.Close()

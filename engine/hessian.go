@@ -149,7 +149,7 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 		return fmt.Errorf("computing a Hessian-vector product: %w", err)
 	}
 	h.products++
-	sum, err := h.fleet.sumLanes(h.sums, h.leaves())
+	sum, err := h.fleet.reduce.finish(h.sums, h.leaves())
 	if err != nil {
 		return err
 	}
@@ -197,13 +197,13 @@ func (h *hessian) runLeaf(w *worker, i int) error {
 	}
 	w.bind(h.on)
 	lane := h.sums.lane(w, i)
-	if h.fleet.first(i) {
+	if h.fleet.begins(i) {
 		w.bases[graph.GradBase] = lane
 		if err := w.clear(); err != nil {
 			return err
 		}
 	}
-	w.bases[graph.TangentBase], w.bases[graph.ProductBase] = part(h.direction, w.rank), lane
+	w.bases[graph.TangentBase], w.bases[graph.ProductBase] = part(h.direction, w.home), lane
 	return p.tangent.Run(&w.bases)
 }
 

@@ -28,46 +28,16 @@ func (f *fleet) newSums(leaves int) (laneSums, error) {
 // owns reports whether a worker computes leaf i of a step.
 func (f *fleet) owns(w *worker, leaf int) bool {
 	lane := leaf % f.lanes
-	return lane%f.ranks == w.rank && lane/f.ranks%w.peers == w.place
+	return lane%f.ranks == f.first+w.home && lane/f.ranks%w.peers == w.place
 }
 
 // lane returns the sum that a worker adds leaf i to.
 func (s laneSums) lane(w *worker, leaf int) kernels.Memory {
-	return part(s[leaf%w.fleet.lanes/w.fleet.ranks], w.rank)
+	return part(s[leaf%w.fleet.lanes/w.fleet.ranks], w.home)
 }
 
-// first reports whether leaf i is the first of its lane, which starts from zero.
-func (f *fleet) first(leaf int) bool { return leaf < f.lanes }
-
-// sumLanes adds the lanes that so many leaves have reached, in a fixed tree, and returns the sum, which is the first
-// memory. Lanes half the number apart are added first, so that a rank's own lanes meet before other ranks'.
-func (f *fleet) sumLanes(sums laneSums, leaves int) (kernels.Memory, error) {
-	used := min(leaves, f.lanes)
-	rows := ceilDiv(used, f.ranks)
-	for rank := used - (rows-1)*f.ranks; rank < f.ranks; rank++ { // lanes beside the last one used
-		if err := f.runOn(rank, f.zero, sums[rows-1]); err != nil {
-			return nil, err
-		}
-	}
-	for s := f.lanes / f.ranks / 2; s >= 1; s /= 2 {
-		for l := range s {
-			if l+s < min(rows, 2*s) {
-				if err := f.run(f.add, sums[l+s], sums[l]); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
-	return sums[0], f.collect(sums[0], collective.Comm.AllReduce)
-}
-
-// runOn runs a pass on what one rank has of the shared memory y.
-func (f *fleet) runOn(rank int, p kernels.Pass, y kernels.Memory) error {
-	f.bases[xBase], f.bases[yBase] = y, y
-	var bases [kernels.MaxBases]kernels.Memory
-	partOfBases(&bases, &f.bases, rank)
-	return partOfPass(p, rank).Run(&bases)
-}
+// begins reports whether leaf i is the first of its lane, which starts from zero.
+func (f *fleet) begins(leaf int) bool { return leaf < f.lanes }
 
 // collect does a collective over all of a shared memory.
 func (f *fleet) collect(m kernels.Memory, do func(collective.Comm, collective.Buffer) collective.Pending) (err error) {

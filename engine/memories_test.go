@@ -22,10 +22,11 @@ func TestMemoriesDoNotChangeBits(t *testing.T) {
 	}
 	for _, method := range list {
 		_, one := trainSmall(t, method, 1, 0, nil)
-		for _, l := range layouts {
+		for i, l := range layouts {
 			devices := devicetest.OpenApart(t, l[0], l[1])
-			if _, many := trainSmallOn(t, method, devices, Options{}, 0, nil); difference(one, many) != "" {
-				t.Errorf("method %q on %d memories of %d devices: %s", method, l[0], l[1], difference(one, many))
+			o := Options{BucketBytes: []int{0, 1, 20000}[i%3]} // one bucket, one for each parameter, some
+			if _, many := trainSmallOn(t, method, devices, o, 0, nil); difference(one, many) != "" {
+				t.Errorf("method %q on %d memories of %d devices, %+v: %s", method, l[0], l[1], o, difference(one, many))
 			}
 		}
 	}
@@ -47,12 +48,17 @@ func TestRanksAgree(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(20*32, 8, 3, 4), Test: synthetic(20, 8, 3, 4)}
 	for leaves := 1; leaves <= 9; leaves++ {
 		r := parseRecipe(t, smallText, fmt.Sprintf("batch.size=%d", 32*leaves))
-		tr := startTrainerOn(t, r, pair, devicetest.OpenApart(t, 4, 1), Options{}, &tape{})
+		tr := startTrainerOn(t, r, pair, devicetest.OpenApart(t, 4, 1), Options{BucketBytes: 20000}, &tape{})
 		one := startTrainer(t, r, pair, 1, &tape{})
 		for _, tr := range []*trainer{tr, one} {
 			for range 2 {
 				if err := tr.computeLeaves(); err != nil {
 					t.Fatal(err)
+				}
+				for rank := range tr.fleet.comms {
+					if begun := tr.fleet.reduce.ranks[rank].begun; rank < leaves && (begun < 3 || begun != len(tr.fleet.reduce.buckets)) {
+						t.Errorf("%d leaves: rank %d began %d buckets of %d while it computed", leaves, rank, begun, len(tr.fleet.reduce.buckets))
+					}
 				}
 				if err := tr.update(); err != nil {
 					t.Fatal(err)
@@ -125,7 +131,7 @@ func TestMemoriesThatCannotTrainTogether(t *testing.T) {
 		{2, Options{AllReduce: "star"}, `unknown all-reduce "star": want one of tree, ring`},
 	} {
 		r := smallRecipe(t, "")
-		if _, err := newFleet(net, devicetest.OpenApart(t, c.memories, 1), configOf(r, joinMemories(c.options))); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := newFleet(net, devicetest.OpenApart(t, c.memories, 1), configOf(r, c.options)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want an error with %q", c, err, c.want)
 		}
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 
 	"broadside/cgo/device"
@@ -19,10 +20,10 @@ import (
 )
 
 // configOf is what a recipe says of the fleet.
-func configOf(r *recipe.Recipe, join joiner) fleetConfig {
+func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, precision: precision, join: join}
+		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinMemories(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4}
 }
 
 // joinMemories joins the memories of this process.
@@ -51,7 +52,7 @@ func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Optio
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFleet(net, devices, configOf(r, joinMemories(o)))
+	f, err := newFleet(net, devices, configOf(r, o))
 	if err != nil {
 		return nil, err
 	}

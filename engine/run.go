@@ -24,6 +24,8 @@ type Options struct {
 	Devices int    // 0: one per core, at most the recipe's lanes, or one GPU
 	// AllReduce is how separate memories, as of several GPUs, are summed: tree, the default, or ring.
 	AllReduce string
+	// BucketBytes is how many bytes of gradients separate memories sum at a time; 0 means 4 MiB.
+	BucketBytes int
 	// Timeout is how long one memory waits for the others; 0 means collective.DefaultTimeout.
 	Timeout time.Duration
 	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.

@@ -14,6 +14,7 @@ type leaves struct {
 	seed    uint64
 	epoch   int
 	first   int     // place in the update of the first leaf
+	last    int     // leaves of the update, if it ends with these, or 0
 	indices []int32 // samples of all leaves
 	augment augmentation
 	attack  methods.Attack
@@ -67,18 +68,36 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	w.bind(f.train)
 	place := j.first + i
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
-	if f.first(place) {
+	if f.begins(place) {
 		if err := w.clear(); err != nil {
 			return err
 		}
 	}
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.rank)
+		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.home)
 	}
-	if err := p.main.Run(&w.bases); err != nil {
+	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
 	j.read(w, i, len(indices))
+	return nil
+}
+
+// pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone
+// in its memory, the reduction of its gradients begins as backward finishes them.
+func (j *leaves) pass(w *worker, p *program, place int) error {
+	f := w.fleet
+	if len(p.parts) == 0 || place+f.ranks < j.last || place >= j.last {
+		return p.main.Run(&w.bases)
+	}
+	for _, part := range p.parts {
+		if err := part.Run(&w.bases); err != nil {
+			return err
+		}
+		if err := f.reduce.begin(w.home, f.sums, j.last); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -122,7 +141,7 @@ func (u *updater) alloc() (err error) {
 // update applies the mean of the gradients summed over so many leaves and samples.
 func (u *updater) update(leaves, samples int, lr float64) error {
 	f := u.fleet
-	sum, err := f.sumLanes(f.sums, leaves)
+	sum, err := f.reduce.finish(f.sums, leaves)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := newFleet(net, devices, configOf(r, joinMemories(o)))
+	f, err := newFleet(net, devices, configOf(r, o))
 	if err != nil {
 		t.Fatal(err)
 	}

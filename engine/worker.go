@@ -13,8 +13,8 @@ import (
 type worker struct {
 	fleet *fleet
 	id    int // among all workers
-	rank  int // the memory that it computes in
-	place int // among the rank's workers, of which there are `peers`
+	home  int // the memory that it computes in, one of the fleet's homes
+	place int // among the home's workers, of which there are `peers`
 	peers int
 	dev   kernels.Device
 
@@ -55,12 +55,13 @@ const (
 // program is a compiled Program with its passes prepared on a device.
 type program struct {
 	*graph.Program
-	main    kernels.Pass // train: forward and backward; eval: forward; attack; hessian: forward and backward
-	tangent kernels.Pass // hessian: both tangent passes
+	main    kernels.Pass   // train: forward and backward; eval: forward; attack; hessian: forward and backward
+	tangent kernels.Pass   // hessian: both tangent passes
+	parts   []kernels.Pass // train: main up to where each bucket of gradients is final; none without ranks to reduce with
 }
 
-func newWorker(f *fleet, id, rank int, dev kernels.Device) *worker {
-	w := &worker{fleet: f, id: id, rank: rank, dev: dev, jobs: make(chan job), done: make(chan struct{}),
+func newWorker(f *fleet, id, home int, dev kernels.Device) *worker {
+	w := &worker{fleet: f, id: id, home: home, dev: dev, jobs: make(chan job), done: make(chan struct{}),
 		programs: map[programKey]*program{}, gathers: map[kernels.AugmentShape]kernels.Pass{}}
 	w.sit(0)
 	return w
@@ -153,7 +154,30 @@ func (w *worker) program(k programKey) (*program, error) {
 			return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
 		}
 	}
+	if k.kind == trainProgram && f.ranks > 1 && w.peers == 1 {
+		if err := w.cut(p, calls); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
+		}
+	}
 	return p, w.reserve(compiled.ArenaCells)
+}
+
+// cut prepares a training pass in parts, one for each bucket of gradients.
+func (w *worker) cut(p *program, calls []kernels.Call) error {
+	done := 0
+	for _, b := range w.fleet.reduce.buckets {
+		end := len(p.Forward) + p.GradientDone(b.first)
+		if b.first == 0 {
+			end = len(calls)
+		}
+		part, err := w.dev.Prepare(calls[done:end])
+		if err != nil {
+			return err
+		}
+		p.parts = append(p.parts, part)
+		done = end
+	}
+	return nil
 }
 
 // reserve makes the seat's arena at least so large.
@@ -180,9 +204,9 @@ func (w *worker) reserve(cells int) (err error) {
 // bind points the bases at the memories that every Program uses.
 func (w *worker) bind(r *resident) {
 	b := &w.bases
-	b[graph.ParamBase], b[graph.StateBase] = part(w.fleet.params, w.rank), part(w.fleet.state, w.rank)
+	b[graph.ParamBase], b[graph.StateBase] = part(w.fleet.params, w.home), part(w.fleet.state, w.home)
 	b[graph.ArenaBase], b[graph.LeafBase] = w.arena, w.leaf
-	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = part(r.images, w.rank), part(r.labels, w.rank), part(r.normal, w.rank)
+	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = part(r.images, w.home), part(r.labels, w.home), part(r.normal, w.home)
 }
 
 // gather fills the leaf with samples of a data set.
@@ -216,7 +240,7 @@ func (w *worker) free() {
 	}
 	passes := []kernels.Pass{w.zero}
 	for _, p := range w.programs {
-		passes = append(passes, p.main, p.tangent)
+		passes = append(append(passes, p.main, p.tangent), p.parts...)
 	}
 	for _, p := range w.gathers {
 		passes = append(passes, p)

@@ -48,6 +48,28 @@ type Program struct {
 	InputGrad  kernels.Ref // [N][H][W][C], if asked for
 }
 
+// GradientDone returns after how many calls of Backward the gradient is final from a cell of it on.
+func (p *Program) GradientDone(cell int) (calls int) {
+	for i, c := range p.Backward {
+		for _, a := range c.Args {
+			if a.Base == GradBase && p.paramEnd(int(a.Offset)) > cell {
+				calls = i + 1
+			}
+		}
+	}
+	return calls
+}
+
+// paramEnd is where the parameter at a cell ends.
+func (p *Program) paramEnd(cell int) int {
+	for _, q := range p.Net.Params {
+		if cell >= q.Offset && cell < q.Offset+q.Size() {
+			return q.Offset + q.Size()
+		}
+	}
+	return cell + 1
+}
+
 // Leaf lays out the memory of one leaf: up to Capacity samples.
 type Leaf struct {
 	Capacity int
