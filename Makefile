@@ -67,10 +67,13 @@ EMU_HEADERS  := $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*.h kernels/emu/r
 
 .PHONY: emu test-emu
 
-emu: $(EMU)/libbroadside_emu.so $(EMU)/faults ## the CUDA kernels as a library for CPUs, for tests
+emu: $(EMU)/libbroadside_emu.so $(EMU)/libnccl.so.2 $(EMU)/faults ## the CUDA kernels as a library for CPUs, for tests
 
 $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 	$(CXX) $(EMU_FLAGS) -shared -o $@ $^
+
+$(EMU)/libnccl.so.2: $(EMU)/nccl/nccl.o $(EMU)/libbroadside_emu.so
+	$(CXX) $(EMU_FLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $< -L$(EMU) -lbroadside_emu
 
 $(EMU)/faults: $(EMU)/testdata/faults.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
 	$(CXX) $(EMU_FLAGS) -o $@ $^
@@ -93,3 +96,4 @@ test-emu: ## the emulated CUDA kernels under AddressSanitizer and UndefinedBehav
 		-exec "env LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:handle_segv=0"
 
 include kernels/cuda/cuda.mk
+include cgo/mpi/mpi.mk

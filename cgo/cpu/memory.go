@@ -42,7 +42,7 @@ type memory struct {
 	part  bool // of a memory that frees it
 }
 
-var _ kernels.Memory = (*memory)(nil)
+var _ kernels.HostMemory = (*memory)(nil)
 
 // Alloc returns zeroed memory of the given number of cells, aligned to 64 bytes.
 func (d *Device) Alloc(cells int) (kernels.Memory, error) {
@@ -122,6 +122,9 @@ func at[T float32 | int32](m *memory, offset, n int) []T {
 	}
 	return unsafe.Slice((*T)(unsafe.Add(m.data, offset*cellBytes)), n)
 }
+
+// Floats returns the n cells at offset, in place.
+func (m *memory) Floats(offset, n int) []float32 { return at[float32](m, offset, n) }
 
 // WriteFloats copies src to the cells at offset.
 func (m *memory) WriteFloats(offset int, src []float32) { copy(at[float32](m, offset, len(src)), src) }

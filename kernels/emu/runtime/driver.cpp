@@ -3,9 +3,11 @@
 //
 // It is as unkind as a driver may be. A stream does nothing until somebody waits for it, and then only what was
 // waited for and what that waits for; what lacks an event or a wait comes too late and shows. Fresh memory is garbage,
-// freed memory too. BROADSIDE_EMU_FAIL=N makes waits fail with error N.
+// freed memory too. BROADSIDE_EMU_FAIL=N makes waits fail with error N. There are two GPUs, or BROADSIDE_EMU_GPUS of
+// them; each has memory and streams of its own, which do not mix.
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <deque>
 #include <map>
@@ -15,29 +17,41 @@
 
 #include <cuda_runtime.h>
 
+#include "streams.h"
+
 #define API extern "C" __attribute__((visibility("default")))
 
 namespace emu {
 namespace {
 
-enum Result { ok = 0, invalid_value = 1, out_of_memory = 2, invalid_device = 101, invalid_context = 201, not_supported = 801, capture = 900 };
+enum Result { ok = 0, invalid_value = 1, out_of_memory = 2, invalid_device = 101, invalid_context = 201, not_ready = 600, not_supported = 801, capture = 900 };
 
-constexpr int devices = 2;
 constexpr size_t memory_of_device = (size_t)16 << 30;
 
-// Op is what a stream does next: work, or waiting until another stream has done so many.
+int devices() {
+  const char *n = getenv("BROADSIDE_EMU_GPUS");
+  return n && atoi(n) > 0 ? atoi(n) : 2;
+}
+
+// Op is what a stream does next: work, or waiting until another stream has done so many, or trying until it goes.
 struct Op {
   std::function<void()> work;
   struct Stream *other;
   uint64_t until;
+  std::function<bool()> attempt = nullptr;
 };
 
+} // namespace
+
 struct Stream {
+  int device = 0;
   std::deque<Op> ops;
   uint64_t queued = 0, done = 0;
   bool capturing = false;
   std::vector<Op> captured;
 };
+
+namespace {
 
 struct Event {
   Stream *stream = nullptr;
@@ -47,32 +61,49 @@ struct Event {
 typedef std::vector<Op> Graph;
 
 std::recursive_mutex lock;
-std::map<char *, size_t> device_memory, pinned_memory;
+struct Block {
+  size_t bytes;
+  int device;
+};
+std::map<char *, Block> device_memory, pinned_memory;
 thread_local int current = -1; // the device whose context the thread has
 
-// held tells whether all bytes are of one block.
-bool held(const std::map<char *, size_t> &blocks, const void *p, size_t bytes) {
+// held tells whether all bytes are of one block, of a device or of any (-1).
+bool held(const std::map<char *, Block> &blocks, const void *p, size_t bytes, int device = -1) {
   auto next = blocks.upper_bound((char *)p);
   if (next == blocks.begin()) return false;
   auto block = std::prev(next);
-  return (char *)p + bytes <= block->first + block->second;
+  return (char *)p + bytes <= block->first + block->second.bytes && (device < 0 || block->second.device == device);
 }
 
-void run(Stream *s, uint64_t until) {
+// run tells whether the stream gets there. It does not where something that is tried does not go yet.
+bool run(Stream *s, uint64_t until) {
   while (s->done < until) {
+    Op &next = s->ops.front();
+    if (next.other && !run(next.other, next.until)) return false;
+    if (next.attempt && !next.attempt()) return false;
     Op op = std::move(s->ops.front());
     s->ops.pop_front();
-    if (op.other) run(op.other, op.until);
     if (op.work) op.work();
     s->done++;
   }
+  return true;
 }
 
+Result failure() {
+  const char *fail = getenv("BROADSIDE_EMU_FAIL");
+  return fail && *fail ? (Result)atoi(fail) : ok;
+}
+
+// wait waits, as long as it may take; the caller has the lock once.
 Result wait(Stream *s, uint64_t until) {
   if (s->capturing) return capture;
-  const char *fail = getenv("BROADSIDE_EMU_FAIL");
-  if (fail && *fail) return (Result)atoi(fail);
-  run(s, until);
+  if (Result failed = failure()) return failed;
+  while (!run(s, until)) {
+    lock.unlock();
+    usleep(100);
+    lock.lock();
+  }
   return ok;
 }
 
@@ -95,6 +126,15 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   push((Stream *)stream, {std::move(work), nullptr, 0});
 }
 
+std::recursive_mutex &driver_lock() { return lock; }
+int current_device() { return current; }
+bool on_device(int device, const void *p, size_t bytes) { return held(device_memory, p, bytes, device); }
+bool advance(Stream *s, uint64_t until) { return run(s, until); }
+uint64_t submit_when(Stream *s, std::function<bool()> attempt) {
+  push(s, {nullptr, nullptr, 0, std::move(attempt)});
+  return s->queued;
+}
+
 } // namespace emu
 
 using namespace emu;
@@ -110,9 +150,9 @@ API int cuGetErrorString(int error, const char **text) {
   return ok;
 }
 
-API int cuDeviceGetCount(int *count) { return *count = devices, ok; }
+API int cuDeviceGetCount(int *count) { return *count = devices(), ok; }
 API int cuDeviceGet(int *device, int ordinal) {
-  if (ordinal < 0 || ordinal >= devices) return invalid_device;
+  if (ordinal < 0 || ordinal >= devices()) return invalid_device;
   return *device = ordinal, ok;
 }
 API int cuDeviceGetName(char *name, int bytes, int) {
@@ -128,7 +168,7 @@ API int cuCtxSetCurrent(void *context) { return current = (int)(intptr_t)context
 API int cuMemGetInfo_v2(size_t *free, size_t *total) {
   NEEDS_CONTEXT;
   *free = *total = memory_of_device;
-  for (auto &block : device_memory) *free -= block.second;
+  for (auto &block : device_memory) *free -= block.second.device == current ? block.second.bytes : 0;
   return ok;
 }
 API int cuMemAlloc_v2(char **p, size_t bytes) {
@@ -137,14 +177,14 @@ API int cuMemAlloc_v2(char **p, size_t bytes) {
   *p = bytes > memory_of_device ? nullptr : (char *)aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (!*p) return out_of_memory;
   memset(*p, 0xff, bytes);
-  device_memory[*p] = bytes;
+  device_memory[*p] = {bytes, current};
   return ok;
 }
 API int cuMemFree_v2(char *p) {
   NEEDS_CONTEXT;
   auto block = device_memory.find(p);
   if (block == device_memory.end()) return invalid_value;
-  memset(p, 0xff, block->second);
+  memset(p, 0xff, block->second.bytes);
   device_memory.erase(block);
   free(p);
   return ok;
@@ -153,7 +193,7 @@ API int cuMemHostAlloc(void **p, size_t bytes, unsigned) {
   NEEDS_CONTEXT;
   if (!(*p = malloc(bytes ? bytes : 1))) return out_of_memory;
   memset(*p, 0xff, bytes);
-  pinned_memory[(char *)*p] = bytes;
+  pinned_memory[(char *)*p] = {bytes, -1};
   return ok;
 }
 API int cuMemFreeHost(void *p) {
@@ -166,7 +206,7 @@ API int cuMemFreeHost(void *p) {
 // A copy from memory that is not pinned takes the bytes at once, one from pinned memory when the stream comes to it.
 API int cuMemcpyHtoDAsync_v2(char *to, const void *from, size_t bytes, Stream *s) {
   NEEDS_CONTEXT;
-  if (!held(device_memory, to, bytes)) return invalid_value;
+  if (!held(device_memory, to, bytes, s->device)) return invalid_value;
   if (held(pinned_memory, from, bytes)) {
     push(s, {[=] { memcpy(to, from, bytes); }, nullptr, 0});
   } else {
@@ -177,7 +217,7 @@ API int cuMemcpyHtoDAsync_v2(char *to, const void *from, size_t bytes, Stream *s
 }
 API int cuMemcpyDtoHAsync_v2(void *to, const char *from, size_t bytes, Stream *s) {
   NEEDS_CONTEXT;
-  if (!held(device_memory, from, bytes)) return invalid_value;
+  if (!held(device_memory, from, bytes, s->device)) return invalid_value;
   if (held(pinned_memory, to, bytes)) {
     push(s, {[=] { memcpy(to, from, bytes); }, nullptr, 0});
     return ok;
@@ -196,14 +236,16 @@ API int cuMemcpyPeerAsync(char *to, void *, const char *from, void *, size_t byt
 }
 API int cuMemsetD8Async(char *p, unsigned char value, size_t bytes, Stream *s) {
   NEEDS_CONTEXT;
-  if (!held(device_memory, p, bytes)) return invalid_value;
+  if (!held(device_memory, p, bytes, s->device)) return invalid_value;
   push(s, {[=] { memset(p, value, bytes); }, nullptr, 0});
   return ok;
 }
 
 API int cuStreamCreate(Stream **s, unsigned) {
   NEEDS_CONTEXT;
-  return *s = new Stream, ok;
+  *s = new Stream;
+  (*s)->device = current;
+  return ok;
 }
 API int cuStreamDestroy_v2(Stream *s) { // others may still wait for it, so it stays in memory
   NEEDS_CONTEXT;
@@ -231,6 +273,11 @@ API int cuEventRecord(Event *e, Stream *s) {
   e->stream = s;
   e->at = s->queued;
   return ok;
+}
+API int cuEventQuery(const Event *e) {
+  NEEDS_CONTEXT;
+  if (Result failed = failure()) return failed;
+  return !e->stream || run(e->stream, e->at) ? ok : not_ready;
 }
 API int cuEventSynchronize(const Event *e) {
   NEEDS_CONTEXT;
