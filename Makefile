@@ -96,4 +96,4 @@ test-emu: ## the emulated CUDA kernels under AddressSanitizer and UndefinedBehav
 		-exec "env LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:handle_segv=0"
 
 include kernels/cuda/cuda.mk
-include cgo/mpi/mpi.mk
+include engine/collective/mpi/mpi.mk

@@ -71,7 +71,7 @@ $(CUDA)/libcuda.a: | $(CUDA)/nvcc
 # and on four.
 test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
 	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_LIBNCCL=$(CURDIR)/$(EMU)/libnccl.so.2 \
-		BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device ./cgo/nccl
+		BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device ./engine/collective/nccl
 	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
 		go test -short -timeout 30m -run 'TestDeviceCountDoesNotChangeBits|TestRerunIsBitEqual' $(GO_CUDA_FLAGS) ./engine
 

@@ -1,4 +1,4 @@
-// nccl.cpp: the part of NCCL that broadside/cgo/nccl calls, over the emulated driver's streams and within one process:
+// nccl.cpp: the part of NCCL that broadside/engine/collective/nccl calls, over the emulated driver's streams and within one process:
 // BROADSIDE_LIBNCCL names this library.
 //
 // Like NCCL in its non-blocking mode it does everything late: a call only answers "in progress", and what it asked
