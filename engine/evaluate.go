@@ -58,7 +58,7 @@ func (f *fleet) evaluate(on *resident) (Evaluation, error) {
 	for i := range j.indices {
 		j.indices[i] = int32(i)
 	}
-	if err := f.do(j); err != nil {
+	if err := f.compute(j, &j.results, 0, 0); err != nil {
 		return Evaluation{}, fmt.Errorf("evaluating %s: %w", on.set.Name, err)
 	}
 	e := Evaluation{Samples: n}

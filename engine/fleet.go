@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"broadside/engine/collective"
 	"broadside/engine/graph"
@@ -36,6 +37,8 @@ type fleet struct {
 	comms   []collective.Comm // join the memories; none if there is one
 	waits   []collective.Pending
 	reduce  *reduction
+	board   []float64 // of exchanges with other processes
+	said    []float64
 
 	dev    kernels.Device // the homes as one
 	params kernels.Memory
@@ -65,7 +68,8 @@ type fleetConfig struct {
 	bucket             int // cells
 }
 
-// joiner joins the memories of devices, a rank for each.
+// joiner joins the memories of devices, a rank for each, and those of other processes. It returns nothing where there
+// is nothing to join.
 type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 
 // newFleet allocates the shared memory and starts a worker for each device.
@@ -105,15 +109,32 @@ func (f *fleet) settle(devices []kernels.Device, join joiner) (err error) {
 			}
 		}
 	}
-	f.dev, f.ranks = newMirror(f.homes), len(f.homes)
-	if f.ranks == 1 {
-		return nil
+	f.dev, f.ranks = newMirror(f.homes), 1
+	if f.comms, err = join(f.homes); err != nil {
+		return err
+	}
+	if len(f.comms) > 0 {
+		f.ranks, f.first = f.comms[0].Size(), f.comms[0].Rank()
 	}
 	if f.lanes%f.ranks != 0 {
 		return fmt.Errorf("%d separate memories: their number must divide batch.lanes, %d", f.ranks, f.lanes)
 	}
-	f.comms, err = join(f.homes)
-	return err
+	return f.sameDevices()
+}
+
+// sameDevices refuses memories whose devices may compute other bits: every one keeps a copy of the parameters, which
+// would drift apart.
+func (f *fleet) sameDevices() error {
+	kind := func(d kernels.Device) string {
+		_, kind, _ := strings.Cut(d.Name(), " ")
+		return kind
+	}
+	for _, d := range f.homes {
+		if kind(d) != kind(f.homes[0]) {
+			return fmt.Errorf("%s and %s are of different kinds: memories that train together must be of one", f.homes[0].Name(), d.Name())
+		}
+	}
+	return f.same("kind of device", kind(f.homes[0]))
 }
 
 // start allocates what every use of the fleet needs and starts the workers.

@@ -145,7 +145,7 @@ func (h *hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory
 // Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994).
 func (h *hessian) Product(v, hv kernels.Memory) error {
 	h.direction = v
-	if err := h.fleet.do(h); err != nil {
+	if err := h.fleet.agree(h.fleet.do(h)); err != nil {
 		return fmt.Errorf("computing a Hessian-vector product: %w", err)
 	}
 	h.products++

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 
+	"broadside/cgo/cuda"
 	"broadside/cgo/device"
 	"broadside/engine/collective"
 	"broadside/engine/collective/join"
+	"broadside/engine/collective/mpi"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -23,13 +25,13 @@ import (
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinMemories(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4}
+		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4}
 }
 
-// joinMemories joins the memories of this process.
-func joinMemories(o Options) joiner {
+// joinHomes joins memories as the options say.
+func joinHomes(o Options) joiner {
 	return func(homes []kernels.Device) ([]collective.Comm, error) {
-		return join.Memories(o.AllReduce, homes, o.Timeout)
+		return join.Homes(o.AllReduce, homes, o.Timeout)
 	}
 }
 
@@ -39,11 +41,29 @@ func open(r *recipe.Recipe, o Options) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	devices, err := device.Open(o.Device, o.Devices, r.Batch.Lanes)
+	devices, err := device.Open(deviceOf(o), o.Devices, r.Batch.Lanes)
 	if err != nil {
 		return nil, err
 	}
 	return openOn(r, pair, devices, o)
+}
+
+// deviceOf is the kind of device that the options name. Of several processes on a machine with GPUs every one takes a
+// GPU of its own, unless told which.
+func deviceOf(o Options) string {
+	if _, size := join.Processes(); size == 1 || o.Devices > 1 {
+		return o.Device
+	}
+	switch o.Device {
+	case "auto", "":
+		if _, err := cuda.GPUs(); err != nil {
+			return "cpu"
+		}
+		fallthrough
+	case "cuda":
+		return fmt.Sprintf("cuda:%d", mpi.LocalRank())
+	}
+	return o.Device
 }
 
 // openOn builds a recipe's network on the devices, which are the fleet's from then on, and gives them the data.

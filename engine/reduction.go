@@ -100,16 +100,23 @@ func (own *rankReduction) run(p kernels.Pass, x, y kernels.Memory) error {
 	return p.Run(&own.bases)
 }
 
-// finish begins what has not begun, waits for all and returns the sum, which is the first memory.
-func (r *reduction) finish(sums laneSums, leaves int) (kernels.Memory, error) {
-	var first error
-	for b := range r.buckets { // all ranks begin a bucket before any waits
+// beginAll begins all buckets that ranks have not.
+func (r *reduction) beginAll(sums laneSums, leaves int) error {
+	for b := range r.buckets {
 		for rank := range r.ranks {
-			if r.ranks[rank].begun == b && first == nil {
-				first = r.begin(rank, sums, leaves)
+			if r.ranks[rank].begun == b {
+				if err := r.begin(rank, sums, leaves); err != nil {
+					return err
+				}
 			}
 		}
 	}
+	return nil
+}
+
+// finish begins what has not begun, waits for all and returns the sum, which is the first memory.
+func (r *reduction) finish(sums laneSums, leaves int) (kernels.Memory, error) {
+	first := r.beginAll(sums, leaves)
 	for rank := range r.ranks {
 		own := &r.ranks[rank]
 		for _, w := range own.waits {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"broadside/engine/checkpoint"
+	"broadside/engine/collective/join"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 )
@@ -45,8 +46,10 @@ func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary
 	}
 	defer o.Progress.Close()
 	run := &runDir{path: o.RunDir, keep: r.Checkpoint.Keep, progress: o.Progress}
-	if err := run.check(o.Resume); err != nil {
-		return nil, err
+	if rank, _ := join.Processes(); rank == 0 { // the first process writes, the others read at most
+		if err := run.check(o.Resume); err != nil {
+			return nil, err
+		}
 	}
 	f, err := open(r, o)
 	if err != nil {
@@ -54,25 +57,50 @@ func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary
 	}
 	defer f.close()
 	t, err := newTrainer(f, r, run)
-	if err != nil {
+	if err := f.agree(err); err != nil {
 		return nil, err
 	}
 	defer t.updater.free()
 	if run.recipe, err = r.YAML(); err != nil {
 		return nil, err
 	}
-	if err := run.begin(t, o.Resume); err != nil {
+	if err := f.same("recipe", string(run.recipe)); err != nil {
 		return nil, err
 	}
-	defer run.log.Close()
+	begin, end := run.begin, run.end
+	if f.first > 0 {
+		t.sink, begin, end = nowhere{}, run.follow, func(*trainer, *telemetry.Summary) error { return nil }
+	}
+	if err := f.agree(begin(t, o.Resume)); err != nil {
+		return nil, err
+	}
+	defer run.close()
+	if err := f.same("place in training, by the checkpoint in the run directory,", fmt.Sprintf("%+v", t.at)); err != nil {
+		return nil, err
+	}
 	if err := t.train(ctx); err != nil {
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // and not a failure on the way out
+		if errors.Is(err, context.Canceled) { // and not a failure on the way out
 			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
 		return nil, err
 	}
 	summary := t.summary(r)
-	return summary, run.end(t, summary)
+	return summary, end(t, summary)
+}
+
+// follow brings the trainer of a process that does not write to where the run stopped.
+func (d *runDir) follow(t *trainer, resume bool) error {
+	if !resume {
+		return nil
+	}
+	_, _, err := d.restore(t)
+	return err
+}
+
+func (d *runDir) close() {
+	if d.log != nil {
+		d.log.Close()
+	}
 }
 
 // RunRecipe returns the recipe of a run directory, changed by sets.
@@ -155,29 +183,38 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	return nil
 }
 
-// resume restores the newest checkpoint; a run that had none yet starts anew.
+// resume restores the newest checkpoint and sets those aside that cannot be used.
 func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
+	event, found, err := d.restore(t)
+	if err != nil || found == nil {
+		return event, err
+	}
+	return event, setAside(found)
+}
+
+// restore restores the newest checkpoint; a run that had none yet starts anew.
+func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error) {
 	event := telemetry.Event{Type: telemetry.TypeResume}
 	stored, err := os.ReadFile(filepath.Join(d.path, telemetry.RecipeFile))
 	if err != nil {
-		return event, fmt.Errorf("run directory: %w", err)
+		return event, nil, fmt.Errorf("run directory: %w", err)
 	}
 	if err := sameRecipe(string(stored), string(d.recipe)); err != nil {
-		return event, fmt.Errorf("resuming %s: %w", d.path, err)
+		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
 	found, err := checkpoint.Dir(filepath.Join(d.path, checkpointDir)).Latest()
 	if errors.Is(err, fs.ErrNotExist) {
 		event.Message = "no checkpoint yet: starting anew"
-		return event, nil
+		return event, nil, nil
 	}
 	if err != nil {
-		return event, fmt.Errorf("resuming %s: %w", d.path, err)
+		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
 	event.Path, event.Message = found.Path, strings.Join(found.Warnings, "; ")
 	if err := t.restore(found.Checkpoint); err != nil {
-		return event, fmt.Errorf("resuming from %s: %w", found.Path, err)
+		return event, nil, fmt.Errorf("resuming from %s: %w", found.Path, err)
 	}
-	return event, setAside(found)
+	return event, found, nil
 }
 
 // setAside renames the checkpoints newer than the one found, which cannot be used: as the newest by

@@ -122,7 +122,10 @@ func (t *trainer) train(ctx context.Context) error {
 		if err := t.update(); err != nil {
 			return fmt.Errorf("epoch %d, update %d: %w", t.at.Epoch+1, t.at.Updates+1, err)
 		}
-		stop := ctx.Err()
+		stop, err := t.stop(ctx)
+		if err != nil {
+			return err
+		}
 		if stop != nil || t.cfg.checkpointEvery > 0 && t.at.Updates%t.cfg.checkpointEvery == 0 {
 			if err := t.checkpoint(); err != nil {
 				return err
@@ -133,6 +136,15 @@ func (t *trainer) train(ctx context.Context) error {
 		}
 	}
 	return t.checkpoint()
+}
+
+// stop returns why to stop, if this process or another is to.
+func (t *trainer) stop(ctx context.Context) (why, err error) {
+	stop, err := t.fleet.any(ctx.Err() != nil)
+	if why = ctx.Err(); stop && why == nil {
+		why = context.Canceled
+	}
+	return why, err
 }
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
@@ -154,7 +166,7 @@ func (t *trainer) computeLeaves() error {
 	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
 		return err
 	}
-	if err := t.fleet.do(j); err != nil {
+	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
 	for i := range count {

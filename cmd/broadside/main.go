@@ -2,7 +2,6 @@
 package main
 
 import (
-	"broadside/engine/suggest"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,12 +13,18 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"broadside/engine"
+	"broadside/engine/collective"
+	"broadside/engine/collective/join"
+	"broadside/engine/suggest"
 )
 
 // Exit statuses.
 const (
 	exitFailure     = 1
 	exitUsage       = 2
+	exitCollective  = 3 // another memory or process did not come, or failed
 	exitInterrupted = 130
 )
 
@@ -44,8 +49,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	if rank, _ := join.Processes(); rank > 0 { // the first process speaks for all
+		root.SetOut(io.Discard)
+	}
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var failed *collective.Error
 	switch {
 	case err == nil:
 		return 0
@@ -55,6 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "broadside: %v (see '%s --help')\n", err, usage.command)
 		return exitUsage
+	case engine.Elsewhere(err):
+		return exitFailure
+	case errors.As(err, &failed):
+		fmt.Fprintln(stderr, "broadside:", err)
+		return exitCollective
 	}
 	fmt.Fprintln(stderr, "broadside:", err)
 	return exitFailure

@@ -76,7 +76,10 @@ func newTrain() *cobra.Command {
 			if runDir == "" {
 				runDir = filepath.Join("runs", r.Name)
 			}
-			o.RunDir, o.Resume, o.Progress = runDir, resume, telemetry.NewProgress(cmd.ErrOrStderr())
+			o.RunDir, o.Resume = runDir, resume
+			if rank, _ := join.Processes(); rank == 0 {
+				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+			}
 			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
 				return err
