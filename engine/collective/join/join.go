@@ -62,7 +62,10 @@ func Homes(name string, devices []kernels.Device, timeout time.Duration) ([]coll
 	switch {
 	case size > 1:
 		c, err := processes(name, devices, timeout)
-		return []collective.Comm{c}, err
+		if err != nil {
+			return nil, err
+		}
+		return []collective.Comm{c}, nil
 	case len(devices) > 1:
 		return Memories(name, devices, timeout)
 	}

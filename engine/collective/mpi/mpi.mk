@@ -24,5 +24,6 @@ mpi-found:
 	@command -v $(MPICC) > /dev/null || { echo 'no $(MPICC): install Open MPI, or run `make mpi-deps`' >&2; exit 1; }
 
 test-mpi: mpi-found ## collectives over processes, with ranks that are late, leave or are killed
-	$(GO_MPI_ENV) go vet -tags mpi ./engine/collective/mpi
+	$(GO_MPI_ENV) go vet -tags mpi ./engine/collective/mpi ./cmd/broadside
 	$(GO_MPI_ENV) go test -tags mpi -count=1 ./engine/collective/mpi
+	$(GO_MPI_ENV) go test -tags mpi -count=1 -run Process ./cmd/broadside

@@ -1,0 +1,167 @@
+//go:build mpi
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/telemetry"
+)
+
+// commandVariable has the test binary be the command: mpirun starts it.
+const commandVariable = "BROADSIDE_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(commandVariable) != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// mpirun prepares a command line in n processes.
+func mpirun(t *testing.T, n int, line string) (cmd *exec.Cmd, out, errors *bytes.Buffer) {
+	t.Helper()
+	path, err := exec.LookPath("mpirun")
+	if err != nil {
+		t.Skip("no mpirun: `make mpi-deps` installs it")
+	}
+	args := append([]string{"--oversubscribe", "--allow-run-as-root", "-np", strconv.Itoa(n), os.Args[0]}, strings.Fields(line)...)
+	cmd = exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), commandVariable+"=1")
+	out, errors = &bytes.Buffer{}, &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, errors
+	return cmd, out, errors
+}
+
+// weights are the bits of all tensors of a run's last checkpoint.
+func weights(t *testing.T, run string) string {
+	t.Helper()
+	found, err := checkpoint.Dir(filepath.Join(run, "checkpoints")).Latest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, name := range []string{"conv1.weight", "bn1.running_var", "fc.bias", "broadside.momentum.conv1.weight"} {
+		fmt.Fprintf(&b, "%s %x\n", name, found.Tensors[name].Data())
+	}
+	return b.String()
+}
+
+// The batch grows by ABSA's probes, which are spread over the processes too.
+const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:{max_batch:64,patience:1,probe_samples:32,epsilon:0.05}}]"
+
+func TestProcessesHaveTheSameBits(t *testing.T) {
+	tinyFolder(t)
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny} {
+		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
+		want := weights(t, "one-"+name)
+		for _, n := range []int{1, 2, 4} {
+			dir := fmt.Sprintf("%s-%d", name, n)
+			cmd, out, errors := mpirun(t, n, "train tiny.yaml --devices 1 --json --run "+dir+sets)
+			if err := cmd.Run(); err != nil {
+				t.Fatalf("%s in %d processes: %v\n%s", name, n, err, errors)
+			}
+			if s := decode[telemetry.Summary](t, out.String()); s.Epochs != 3 || s.Updates == 0 {
+				t.Errorf("%s in %d processes: printed %s", name, n, out)
+			}
+			if weights(t, dir) != want {
+				t.Errorf("%s: %d processes have other bits than one with 4 devices", name, n)
+			}
+		}
+	}
+}
+
+// A process that is killed ends the others within seconds, and the run goes on from its last checkpoint with another
+// number of processes, with the same bits.
+func TestKilledProcess(t *testing.T) {
+	tinyFolder(t)
+	const line = "train tiny.yaml --devices 1 --set train.epochs=40 --run "
+	must(t, strings.Fields(line+"whole")...)
+	cmd, _, errors := mpirun(t, 4, line+"killed")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ { // until there is a checkpoint
+		if files, _ := filepath.Glob("killed/checkpoints/step-*"); len(files) > 0 {
+			break
+		}
+		if i > 6000 {
+			t.Fatalf("no checkpoint: %s", errors)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	children, err := exec.Command("pgrep", "-P", strconv.Itoa(cmd.Process.Pid)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := strings.Fields(string(children))
+	victim, err := strconv.Atoi(pids[len(pids)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("mpirun succeeded without one of its processes")
+	}
+	if took := time.Since(killed); took > 30*time.Second {
+		t.Errorf("the others ended after %v", took)
+	}
+	for _, pid := range pids {
+		for alive(pid) {
+			if time.Since(killed) > 30*time.Second {
+				t.Fatalf("process %s is left", pid)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	cmd, _, errors = mpirun(t, 2, line+"killed --resume")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("resuming: %v\n%s", err, errors)
+	}
+	if weights(t, "killed") != weights(t, "whole") {
+		t.Error("the resumed run has other bits")
+	}
+}
+
+// alive reports whether a process has not ended; one whose end nobody has asked for yet has.
+func alive(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return err == nil && !strings.HasPrefix(state, "Z")
+}
+
+func TestProcessesThatCannotTrainTogether(t *testing.T) {
+	tinyFolder(t)
+	for _, c := range []struct {
+		n          int
+		line, want string
+	}{
+		{2, "train tiny.yaml --all-reduce ring", "processes use tree or nccl"},
+		{3, "train tiny.yaml", "power of two"},
+		{2, "train tiny.yaml --device cpu:0,1", "this process has 2 separate memories"},
+		{2, "train tiny.yaml --set batch.lanes=1 --devices 1", "their number must divide batch.lanes, 1"},
+		{2, "train nothing.yaml", "nothing.yaml"},
+	} {
+		cmd, out, errors := mpirun(t, c.n, c.line)
+		if err := cmd.Run(); err == nil || !strings.Contains(errors.String(), c.want) {
+			t.Errorf("%s in %d processes: %v, %s%s; want an error with %q", c.line, c.n, err, out, errors, c.want)
+		}
+	}
+}
