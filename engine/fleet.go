@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"broadside/engine/collective"
 	"broadside/engine/graph"
@@ -30,7 +31,7 @@ type fleet struct {
 	precision kernels.Precision
 
 	workers []*worker
-	results chan error
+	results chan result
 	ranks   int               // memories that train together; those of this process are from the first rank on
 	first   int               // rank of the first home
 	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
@@ -39,6 +40,11 @@ type fleet struct {
 	reduce  *reduction
 	board   []float64 // of exchanges with other processes
 	said    []float64
+	fault   *fault
+
+	timeout  time.Duration // after which a worker without headway hangs
+	patience *time.Ticker
+	hung     bool
 
 	dev    kernels.Device // the homes as one
 	params kernels.Memory
@@ -66,6 +72,8 @@ type fleetConfig struct {
 	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 	join               joiner
 	bucket             int // cells
+	timeout            time.Duration
+	fault              *fault
 }
 
 // joiner joins the memories of devices, a rank for each, and those of other processes. It returns nothing where there
@@ -75,7 +83,8 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
-		lanes: cfg.lanes, bucket: cfg.bucket, results: make(chan error, len(devices))}
+		lanes: cfg.lanes, bucket: cfg.bucket, results: make(chan result, len(devices)),
+		timeout: cfg.timeout, patience: time.NewTicker(cfg.timeout), fault: cfg.fault}
 	if err := f.settle(devices, cfg.join); err != nil {
 		f.close()
 		return nil, err
@@ -268,8 +277,8 @@ func (f *fleet) do(j job) error {
 	for _, w := range f.workers {
 		w.jobs <- j
 	}
-	for range f.workers {
-		keep(<-f.results)
+	if err := f.wait(); err != nil {
+		return err
 	}
 	for _, w := range f.workers {
 		keep(kernels.Follow(f.homes[w.home], w.dev))
@@ -277,8 +286,11 @@ func (f *fleet) do(j job) error {
 	return first
 }
 
-// close stops the workers and frees all memory.
+// close stops the workers and frees all memory, unless a worker hangs.
 func (f *fleet) close() {
+	if f.hung {
+		return
+	}
 	for _, w := range f.workers {
 		w.stop()
 	}

@@ -25,7 +25,8 @@ import (
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4}
+		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
+		timeout: cmp.Or(o.Timeout, collective.DefaultTimeout), fault: o.fault}
 }
 
 // joinHomes joins memories as the options say.
@@ -41,7 +42,7 @@ func open(r *recipe.Recipe, o Options) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	devices, err := device.Open(deviceOf(o), o.Devices, r.Batch.Lanes)
+	devices, err := device.Open(deviceOf(o), o.Devices, r.Batch.Lanes, o.lost...)
 	if err != nil {
 		return nil, err
 	}

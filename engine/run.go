@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,27 +36,60 @@ type Options struct {
 	Resume bool
 	// Progress is told what happens; nil discards it. Train closes it.
 	Progress telemetry.Progress
+
+	fault *fault
+	lost  []int  // devices that are left out: their places in the list
+	why   string // and why
 }
 
 // Train runs a recipe and returns its summary. It writes nothing before recipe, data and devices
 // have been found good. A cancelled context stops the run after the update under way, with a
 // checkpoint, and returns the context's error.
+//
+// Where the recipe's train.on_device_loss is redistribute, the run goes on from its newest checkpoint without a device
+// that fails or hangs, with the same bits.
 func Train(ctx context.Context, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
 	if o.Progress == nil {
 		o.Progress = telemetry.Discard{}
 	}
 	defer o.Progress.Close()
-	run := &runDir{path: o.RunDir, keep: r.Checkpoint.Keep, progress: o.Progress}
+	var err error
+	if o.fault, err = plannedFault(); err != nil {
+		return nil, err
+	}
+	for {
+		summary, left, err := train(ctx, r, o)
+		if err == nil || left == nil || r.Train.OnDeviceLoss != "redistribute" {
+			return summary, err
+		}
+		o.Resume, o.fault, o.lost, o.why = true, nil, left, "going on with other devices: "+err.Error()
+	}
+}
+
+// train is a run, or as much of it as the devices do. If one of them fails and others are left, it also returns the
+// places of those to go on without.
+func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry.Summary, lost []int, err error) {
+	f, err := open(r, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.close()
+	summary, err = trainOn(ctx, f, r, o)
+	var failed *DeviceError
+	if errors.As(err, &failed) && !f.remote() {
+		lost = f.without(failed.Device, o.lost)
+	}
+	return summary, lost, err
+}
+
+// trainOn is a run on a fleet.
+func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
+	run := &runDir{path: o.RunDir, note: o.why, keep: r.Checkpoint.Keep, progress: o.Progress}
 	if rank, _ := join.Processes(); rank == 0 { // the first process writes, the others read at most
 		if err := run.check(o.Resume); err != nil {
 			return nil, err
 		}
 	}
-	f, err := open(r, o)
-	if err != nil {
-		return nil, err
-	}
-	defer f.close()
 	t, err := newTrainer(f, r, run)
 	if err := f.agree(err); err != nil {
 		return nil, err
@@ -115,6 +149,7 @@ func RunRecipe(runDir string, sets []string) (*recipe.Recipe, error) {
 // runDir is a run directory as the trainer's sink.
 type runDir struct {
 	path     string
+	note     string // of the resume
 	keep     int
 	recipe   []byte
 	log      *telemetry.EventLog
@@ -194,7 +229,7 @@ func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
 
 // restore restores the newest checkpoint; a run that had none yet starts anew.
 func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error) {
-	event := telemetry.Event{Type: telemetry.TypeResume}
+	event := telemetry.Event{Type: telemetry.TypeResume, Message: d.note}
 	stored, err := os.ReadFile(filepath.Join(d.path, telemetry.RecipeFile))
 	if err != nil {
 		return event, nil, fmt.Errorf("run directory: %w", err)
@@ -204,17 +239,22 @@ func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error)
 	}
 	found, err := checkpoint.Dir(filepath.Join(d.path, checkpointDir)).Latest()
 	if errors.Is(err, fs.ErrNotExist) {
-		event.Message = "no checkpoint yet: starting anew"
+		event.Message = joined(d.note, "no checkpoint yet: starting anew")
 		return event, nil, nil
 	}
 	if err != nil {
 		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
-	event.Path, event.Message = found.Path, strings.Join(found.Warnings, "; ")
+	event.Path, event.Message = found.Path, joined(append([]string{d.note}, found.Warnings...)...)
 	if err := t.restore(found.Checkpoint); err != nil {
 		return event, nil, fmt.Errorf("resuming from %s: %w", found.Path, err)
 	}
 	return event, found, nil
+}
+
+// joined joins the messages that are not empty.
+func joined(messages ...string) string {
+	return strings.Join(slices.DeleteFunc(messages, func(m string) bool { return m == "" }), "; ")
 }
 
 // setAside renames the checkpoints newer than the one found, which cannot be used: as the newest by
@@ -247,7 +287,7 @@ func sameRecipe(stored, given string) error {
 		if !strings.HasPrefix(x, " ") {
 			section, _, _ = strings.Cut(x, ":")
 		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
+		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
 		if x != y && !free {
 			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
 				section, strings.TrimSpace(y), strings.TrimSpace(x))

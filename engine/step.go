@@ -14,6 +14,7 @@ type leaves struct {
 	seed    uint64
 	epoch   int
 	first   int     // place in the update of the first leaf
+	update  int     // under way, from 1
 	last    int     // leaves of the update, if it ends with these, or 0
 	indices []int32 // samples of all leaves
 	augment augmentation
@@ -47,6 +48,9 @@ func (j *leaves) run(w *worker) error {
 // leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
 func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	f := w.fleet
+	if err := f.fault.strike(w, j.update); err != nil {
+		return err
+	}
 	if err := w.gather(f.train, j.augment, j.seed, j.epoch, indices); err != nil {
 		return err
 	}

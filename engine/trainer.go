@@ -153,7 +153,7 @@ func (t *trainer) computeLeaves() error {
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
-	j.last = 0
+	j.update, j.last = t.at.Updates+1, 0
 	if t.pending.leaves+count == t.leavesPerUpdate() {
 		j.last = t.leavesPerUpdate()
 	}

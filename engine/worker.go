@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	"broadside/engine/data"
 	"broadside/engine/graph"
@@ -21,6 +23,11 @@ type worker struct {
 	jobs    chan job
 	done    chan struct{}
 	serving bool
+
+	headway atomic.Int64 // leaves begun
+	seen    int64        // of it by the fleet, and since when
+	since   time.Time
+	back    bool // has done the job
 
 	*seat            // where the worker computes now
 	seats    []*seat // the first is the usual one; a Hessian keeps a leaf in each
@@ -94,8 +101,14 @@ func (w *worker) clearing() kernels.Call {
 func (w *worker) serve() {
 	defer close(w.done)
 	for j := range w.jobs {
-		w.fleet.results <- w.guard(j)
+		w.fleet.results <- result{w, w.blame(w.guard(j))}
 	}
+}
+
+// result is how a worker's job ended.
+type result struct {
+	worker *worker
+	err    error
 }
 
 // stop ends the worker and frees its memory.
@@ -227,6 +240,7 @@ func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, ind
 		}
 		w.gathers[shape] = p
 	}
+	w.headway.Add(1)
 	w.key = [4]int32{int32(seed), int32(seed >> 32), int32(epoch), 0}
 	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])

@@ -220,6 +220,9 @@ func (d *Device) Workspace(k kernels.Kernel, s kernels.Shape) (int, error) {
 // fail keeps the first error that ends the use of the device: the driver reports the later ones in its wake.
 func (d *Device) fail(doing string, err error) {
 	if err != nil && d.failed == nil {
+		if !errors.Is(err, table.ErrDevice) {
+			err = fmt.Errorf("%w: %w", table.ErrDevice, err)
+		}
 		d.failed = fmt.Errorf("%s: %s: %w%s", d.name, doing, err, d.suspects())
 	}
 }

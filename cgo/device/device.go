@@ -4,6 +4,7 @@ package device
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,9 @@ import (
 //	cuda:0,1      the GPUs of these numbers, one device for each; a GPU that is named again has several devices,
 //	              which share it
 //	auto or ""    cuda where this build and this machine have it, or else cpu
-func Open(kind string, count, most int) ([]kernels.Device, error) {
+//
+// Devices whose places in the list are in `without` are not opened.
+func Open(kind string, count, most int, without ...int) ([]kernels.Device, error) {
 	if kind == "auto" || kind == "" {
 		kind = "cpu"
 		if _, err := cuda.GPUs(); err == nil {
@@ -36,7 +39,7 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 		if err := checkCount(count, most); err != nil {
 			return nil, err
 		}
-		return openAll(make([]int, count), func(int, int) (kernels.Device, error) { return cpu.New("") })
+		return openAll(make([]int, count), without, func(int, int) (kernels.Device, error) { return cpu.New("") })
 	case name == "cpu":
 		memories, err := numbers(list, most, count)
 		if err != nil {
@@ -45,7 +48,7 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 		if err := checkCount(len(memories), most); err != nil {
 			return nil, err
 		}
-		return openAll(memories, openApart)
+		return openAll(memories, without, openApart)
 	case name == "cuda":
 		gpus, err := choose(list, listed, count)
 		if err != nil {
@@ -54,7 +57,7 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 		if err := checkCount(len(gpus), most); err != nil {
 			return nil, err
 		}
-		return openAll(gpus, cuda.Open)
+		return openAll(gpus, without, cuda.Open)
 	}
 	return nil, fmt.Errorf("unknown device %q: must be auto, cpu, cuda, GPUs by number as in cuda:0,1, or separate memories by number as in cpu:0,1", kind)
 }
@@ -112,11 +115,14 @@ func openApart(memory, _ int) (kernels.Device, error) {
 	return d.Apart(memory), nil
 }
 
-// openAll opens a device for each number; those that share a number are told apart.
-func openAll(numbers []int, open func(number, virtual int) (kernels.Device, error)) ([]kernels.Device, error) {
+// openAll opens a device for each number but those at the places left out; those that share a number are told apart.
+func openAll(numbers, without []int, open func(number, virtual int) (kernels.Device, error)) ([]kernels.Device, error) {
 	var devices []kernels.Device
 	seen := map[int]int{}
-	for _, n := range numbers {
+	for i, n := range numbers {
+		if slices.Contains(without, i) {
+			continue
+		}
 		d, err := open(n, seen[n])
 		if err != nil {
 			for _, d := range devices {

@@ -130,6 +130,7 @@ train:
   precision: f32
   label_smoothing: 0
   eval_every: 1
+  on_device_loss: stop
 batch:
   size: 128
   leaf: 128
@@ -208,7 +209,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 36 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 37 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

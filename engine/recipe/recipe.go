@@ -46,6 +46,7 @@ type Train struct {
 	Precision      string  `yaml:"precision" doc:"arithmetic of convolutions and linear layers: f32, or bf16 or tf32, which round the factors of every product to bfloat16 (8 significant bits) or tf32 (11) and keep sums, weights and all else in f32; Hessian-vector products are always f32"`
 	LabelSmoothing float64 `yaml:"label_smoothing" doc:"share of each label spread evenly over all classes, in [0, 1)"`
 	EvalEvery      int     `yaml:"eval_every" doc:"epochs between two evaluations on the test set; the last epoch is always evaluated"`
+	OnDeviceLoss   string  `yaml:"on_device_loss" doc:"when a device fails or hangs: stop, or redistribute, which goes on from the newest checkpoint on the other devices of this process, with the same bits"`
 }
 
 // Batch says how a step is cut: a batch is size/leaf leaves, dealt in order into lanes.
@@ -88,7 +89,7 @@ type Checkpoint struct {
 func Default() *Recipe {
 	return &Recipe{
 		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16},
-		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1},
+		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop"},
 		Batch:      Batch{Size: 128, Lanes: 8},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
 		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2},

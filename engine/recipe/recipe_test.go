@@ -53,7 +53,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
 model: {name: m}
-train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2}
+train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute}
 batch: {size: 96, leaf: 48, ghost: 24, lanes: 4}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
@@ -67,7 +67,7 @@ methods:
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
 		Model:      Model{"m"},
-		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2},
+		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute"},
 		Batch:      Batch{96, 48, 24, 4},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},

@@ -66,6 +66,7 @@ func (c *checker) train(t *Train) {
 	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
 	c.oneOf("train.precision", t.Precision, kernels.PrecisionNames()...)
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
+	c.oneOf("train.on_device_loss", t.OnDeviceLoss, "stop", "redistribute")
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
 

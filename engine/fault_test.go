@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/recipe"
+)
+
+// faultRecipe is five updates an epoch, with a checkpoint after every third.
+func faultRecipe(t *testing.T, sets ...string) *recipe.Recipe {
+	t.Helper()
+	r, err := recipe.Load("quickstart", append([]string{"data.train_limit=320", "data.test_limit=32", "train.epochs=2", "batch.size=64", "batch.leaf=16",
+		"checkpoint.every_updates=3", "methods=[{absa: {max_batch: 128, patience: 1, probe_samples: 32, epsilon: 0.05}}]"}, sets...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// lastCheckpoint reads a run's newest checkpoint.
+func lastCheckpoint(t *testing.T, run string) *checkpoint.Checkpoint {
+	t.Helper()
+	found, err := checkpoint.Dir(filepath.Join(run, checkpointDir)).Latest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Warnings) > 0 {
+		t.Errorf("%s: %v", run, found.Warnings)
+	}
+	return found.Checkpoint
+}
+
+// differentRun is difference, but for what the recipe says of lost devices.
+func differentRun(a, b *checkpoint.Checkpoint) string {
+	delete(a.Meta, metaRecipe)
+	delete(b.Meta, metaRecipe)
+	return difference(a, b)
+}
+
+// A device that fails, hangs or has no memory left stops the run within its deadline, with an error that names it and
+// the update; or the run goes on without it and ends with the same bits. The last checkpoint is whole.
+func TestFaults(t *testing.T) {
+	whole := t.TempDir()
+	if _, err := Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 2, RunDir: whole}); err != nil {
+		t.Fatal(err)
+	}
+	want := lastCheckpoint(t, whole)
+	devices := []string{"cpu:0,0", "cpu:0,1", "cpu:0,1,2,3", "cpu:0,0,1,1"}
+	kinds := []string{"error", "hang", "memory"}
+	faults := 24
+	if testing.Short() {
+		faults = 6
+	}
+	for i := range faults {
+		kind, list := kinds[i%len(kinds)], devices[i/len(kinds)%len(devices)]
+		victim, update := i%(strings.Count(list, ",")+1), 1+i*5%7
+		loss := []string{"stop", "redistribute"}[i/2%2]
+		t.Run(fmt.Sprintf("%s of device %d of %s in update %d, %s", kind, victim, list, update, loss), func(t *testing.T) {
+			t.Setenv(FaultVariable, fmt.Sprintf("%s %d %d", kind, victim, update))
+			dir := t.TempDir()
+			start := time.Now()
+			_, err := Train(context.Background(), faultRecipe(t, "train.on_device_loss="+loss), Options{Device: list, RunDir: dir, Timeout: 2 * time.Second})
+			if took := time.Since(start); took > 60*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if loss == "redistribute" && kind != "memory" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := differentRun(want, lastCheckpoint(t, dir)); d != "" {
+					t.Errorf("it went on with other bits: %s", d)
+				}
+				events, _ := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+				if !strings.Contains(string(events), "going on with other devices") {
+					t.Error("the event log does not tell of the loss")
+				}
+				return
+			}
+			cause := map[string]string{"error": "the device failed", "hang": "does not answer: no headway for 2s", "memory": "out of memory"}[kind]
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("update %d: ", update)) || !strings.Contains(err.Error(), cause) {
+				t.Fatalf("error %v", err)
+			}
+			var failed *DeviceError
+			if kind != "memory" && !errors.As(err, &failed) {
+				t.Errorf("%v names no device", err)
+			}
+			if update > 3 {
+				lastCheckpoint(t, dir)
+			}
+		})
+	}
+}
+
+func TestFaultVariable(t *testing.T) {
+	for text, want := range map[string]string{"": "", "hang 1 7": "", "hang": "want KIND DEVICE UPDATE", "burn 1 2": "must be kill, hang"} {
+		t.Setenv(FaultVariable, text)
+		if _, err := plannedFault(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+// A memory is lost with all its devices, and of the others a power of two is kept.
+func TestDevicesToGoOnWithout(t *testing.T) {
+	for _, c := range []struct {
+		homes  []int // of each device
+		device int
+		before []int
+		want   []int
+	}{
+		{[]int{0, 0, 0}, 1, nil, []int{1}},
+		{[]int{0, 0}, 1, []int{0}, []int{0, 2}},
+		{[]int{0}, 0, nil, nil},
+		{[]int{0, 1}, 0, nil, []int{0}},
+		{[]int{0, 0, 1, 1}, 2, nil, []int{2, 3}},
+		{[]int{0, 1, 2, 3}, 0, nil, []int{0, 3}},
+		{[]int{0, 1, 2, 3}, 3, nil, []int{2, 3}},
+		{[]int{0, 1, 2, 3}, 2, nil, []int{2, 3}},
+		{[]int{0, 1}, 1, []int{2, 3}, []int{1, 2, 3}},
+	} {
+		f := &fleet{}
+		for i, h := range c.homes {
+			f.workers = append(f.workers, &worker{id: i, home: h})
+			for len(f.homes) <= h {
+				f.homes = append(f.homes, nil)
+			}
+		}
+		got := f.without(c.device, c.before)
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
