@@ -56,8 +56,11 @@ func TestFaults(t *testing.T) {
 	want := lastCheckpoint(t, whole)
 	devices := []string{"cpu:0,0", "cpu:0,1", "cpu:0,1,2,3", "cpu:0,0,1,1"}
 	kinds := []string{"error", "hang", "memory"}
-	faults := 24
-	if testing.Short() {
+	faults := 12
+	switch {
+	case os.Getenv("BROADSIDE_LONG") != "":
+		faults = 200
+	case testing.Short():
 		faults = 6
 	}
 	for i := range faults {

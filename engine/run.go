@@ -119,7 +119,7 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 		return nil, err
 	}
 	summary := t.summary(r)
-	return summary, end(t, summary)
+	return summary, f.agree(end(t, summary)) // the first process may take a while
 }
 
 // follow brings the trainer of a process that does not write to where the run stopped.

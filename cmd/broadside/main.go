@@ -24,7 +24,7 @@ import (
 const (
 	exitFailure     = 1
 	exitUsage       = 2
-	exitCollective  = 3 // another memory or process did not come, or failed
+	exitDevice      = 3 // a device failed or hangs, or another memory or process did not come
 	exitInterrupted = 130
 )
 
@@ -54,7 +54,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	err := root.ExecuteContext(ctx)
 	var usage usageError
-	var failed *collective.Error
+	var apart *collective.Error
+	var device *engine.DeviceError
 	switch {
 	case err == nil:
 		return 0
@@ -66,9 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	case engine.Elsewhere(err):
 		return exitFailure
-	case errors.As(err, &failed):
+	case errors.As(err, &apart), errors.As(err, &device):
 		fmt.Fprintln(stderr, "broadside:", err)
-		return exitCollective
+		return exitDevice
 	}
 	fmt.Fprintln(stderr, "broadside:", err)
 	return exitFailure

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"broadside/engine"
 	"broadside/engine/checkpoint"
 	"broadside/engine/telemetry"
 )
@@ -137,6 +138,34 @@ func TestKilledProcess(t *testing.T) {
 	}
 	if weights(t, "killed") != weights(t, "whole") {
 		t.Error("the resumed run has other bits")
+	}
+}
+
+// A process that is killed, hangs or fails ends all with the cause, named by the process that knows it.
+func TestFaultyProcess(t *testing.T) {
+	tinyFolder(t)
+	for i, c := range []struct {
+		kind, want string
+		status     int
+	}{
+		{"kill", "signal 9", 137},
+		{"hang", "update 7: ", exitDevice},
+		{"error", "update 7: device 0, cpu", exitDevice},
+		{"memory", "out of memory", exitFailure},
+	} {
+		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i))
+		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+c.kind)
+		start := time.Now()
+		if err := cmd.Run(); err == nil {
+			t.Errorf("%s: it went well", c.kind)
+		}
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("%s: it took %v", c.kind, took)
+		}
+		if text := errors.String(); !strings.Contains(text, c.want) || cmd.ProcessState.ExitCode() != c.status {
+			t.Errorf("%s: status %d, want %d, and an error with %q:\n%s", c.kind, cmd.ProcessState.ExitCode(), c.status, c.want, text)
+		}
+		weights(t, c.kind) // the checkpoint of update 4 is whole
 	}
 }
 
