@@ -180,7 +180,7 @@ func (c *comm) start(what string, work func(*operation) error) *operation {
 
 // refuse returns an operation that fails at once and breaks nothing.
 func (c *comm) refuse(what string, err error) *operation {
-	o := &operation{comm: c, what: what, done: make(chan struct{})}
+	o := &operation{comm: c, what: what, asks: time.Now(), done: make(chan struct{})}
 	o.finish(o.wrap(nil, err))
 	return o
 }
@@ -234,21 +234,13 @@ func (o *operation) wrap(missing []int, err error) error {
 // Wait waits for the end. The thread of MPI sees to the timeout, unless it is stuck itself.
 func (o *operation) Wait() error {
 	c := o.comm
-	for {
-		since := time.Unix(0, max(c.began.Load(), o.asks.UnixNano()))
-		timer := time.NewTimer(time.Until(since.Add(c.timeout + grace)))
-		select {
-		case <-o.done:
-			timer.Stop()
-			return o.err
-		case <-timer.C:
-		}
-		if max(c.began.Load(), o.asks.UnixNano()) == since.UnixNano() {
-			err := o.wrap(nil, fmt.Errorf("%w of %v, MPI or the device does not answer", errLate, c.timeout))
-			c.failure.CompareAndSwap(nil, &broken{fmt.Errorf("the group is broken: %w", err)})
-			return err
-		}
+	alive := func() time.Time { return time.Unix(0, max(c.began.Load(), o.asks.UnixNano())) }
+	if collective.Await(o.done, c.timeout+grace, alive) {
+		return o.err
 	}
+	err := o.wrap(nil, fmt.Errorf("%w of %v, MPI or the device does not answer", errLate, c.timeout))
+	c.failure.CompareAndSwap(nil, &broken{fmt.Errorf("the group is broken: %w", err)})
+	return err
 }
 
 // Close leaves the group once all others do so too, which it waits for no longer than the timeout.
