@@ -42,8 +42,8 @@ type comm struct {
 	closed  bool
 
 	// Of the thread of MPI.
-	number int // of the collective under way
-	told   bool
+	number int  // of the collective under way
+	told   bool // the last notice
 	chunks [2]*chunk
 }
 
@@ -211,7 +211,7 @@ func (c *comm) fail(err error) {
 	c.tell(C.BS_FAILED, culprit)
 }
 
-// tell sends the others the only notice that they get from this rank.
+// tell sends the others the last notice that they get from this rank.
 func (c *comm) tell(reason C.int32_t, culprit int) error {
 	if c.told || c.size == 1 {
 		return nil
@@ -272,7 +272,7 @@ func (o *operation) leave() error {
 	case C.BS_LATE:
 		var missing []int
 		for r := range c.size {
-			if r != c.rank && C.bs_noticed(C.int(r)).reason == C.BS_PRESENT {
+			if r != c.rank && C.bs_noticed(C.int(r)).reason < C.BS_LEFT {
 				missing = append(missing, r)
 			}
 		}

@@ -310,6 +310,12 @@ func late(p *player) error {
 	switch os.Getenv("BROADSIDE_MPI_TEST_OP") {
 	case "all-reduce":
 		err = p.AllReduce(b).Wait()
+	case "all-reduce of 4 bytes": // rank 0 makes the sum, and the others wait for rank 0
+		if p.Rank() == 0 {
+			time.Sleep(500 * time.Millisecond)
+		}
+		b.Count = 1
+		err = p.AllReduce(b).Wait()
 	case "reduce-scatter":
 		err = p.ReduceScatter(b).Wait()
 	case "all-gather":
