@@ -26,6 +26,9 @@ const Built = true
 // grace is what Wait adds to the timeout where the thread of MPI itself does not answer.
 const grace = 2 * time.Second
 
+// idlePeriod is how often MPI is given the time to finish what it has buffered, where it has nothing to do.
+const idlePeriod = 10 * time.Millisecond
+
 // errLate is the cause of an error after the timeout.
 var errLate = errors.New("not within the timeout")
 
@@ -114,8 +117,14 @@ func (c *comm) serve(joined chan<- error) {
 	if err != nil {
 		return
 	}
+	idle := time.NewTicker(idlePeriod)
+	defer idle.Stop()
 	for queue := c.queue; ; {
 		select {
+		case <-idle.C:
+			if c.failure.Load() == nil {
+				C.bs_mpi_progress()
+			}
 		case status := <-aborts:
 			C.bs_mpi_abort(C.int(status))
 		case o, open := <-queue:

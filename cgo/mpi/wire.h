@@ -25,6 +25,9 @@ int bs_wait(bs_messages *m, double seconds, int *code);
 /* The peers whose messages have not arrived, in peer; those who have not taken ours, if only these are left. */
 int bs_missing(bs_messages *m, int *peer);
 
+/* Lets MPI finish what it has buffered of messages that have been sent. Nothing does so between calls of MPI. */
+void bs_mpi_progress(void);
+
 /* A notice tells the others that this rank has taken part in so many collectives and waits in the next (reason
  * BS_WAITING), or that it takes part in no more: because it leaves (BS_LEFT), or because it failed, waiting for rank
  * `culprit`, -1 if for none (BS_FAILED). */
