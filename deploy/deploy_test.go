@@ -33,7 +33,6 @@ type mpiJob struct {
 	Metadata   map[string]string
 	Spec       struct {
 		SlotsPerWorker         int            `yaml:"slotsPerWorker"`
-		SSHAuthMountPath       string         `yaml:"sshAuthMountPath"`
 		LauncherCreationPolicy string         `yaml:"launcherCreationPolicy"`
 		MPIImplementation      string         `yaml:"mpiImplementation"`
 		RunPolicy              map[string]any `yaml:"runPolicy"`
