@@ -11,6 +11,8 @@ import (
 
 	cgocpu "broadside/cgo/cpu"
 	"broadside/cgo/cuda"
+	"broadside/engine/collective/mpi"
+	"broadside/engine/collective/nccl"
 )
 
 // finding is one line of the doctor: what was looked at, what is there, and what is missing for what.
@@ -31,7 +33,7 @@ func examine() []finding {
 		{What: "cores", Found: fmt.Sprint(runtime.NumCPU())},
 		memory(),
 	}
-	return append(append(append(out, cpuKernels()...), gpus()...), runsFolder())
+	return append(append(append(out, cpuKernels()...), gpus()...), processes(), runsFolder())
 }
 
 func memory() finding {
@@ -85,7 +87,7 @@ func gpus() []finding {
 	} else {
 		driver.Found = "speaks CUDA " + version
 	}
-	out := []finding{driver}
+	out := []finding{driver, ncclLibrary()}
 	for _, g := range list {
 		f := finding{What: fmt.Sprintf("GPU cuda:%d", g.Ordinal), Found: g.String()}
 		if d, err := cuda.Open(g.Ordinal, 0); err != nil {
@@ -96,6 +98,23 @@ func gpus() []finding {
 		out = append(out, f)
 	}
 	return out
+}
+
+// ncclLibrary tells whether GPUs can be joined by NCCL, whose sums are not those of one GPU to the bit.
+func ncclLibrary() finding {
+	version, err := nccl.Version()
+	if err != nil {
+		return finding{What: "NCCL", Found: "none", Missing: err.Error()}
+	}
+	return finding{What: "NCCL", Found: version + ", whose sums depend on the number of GPUs in their last bits"}
+}
+
+// processes tells whether several processes and hosts can train together.
+func processes() finding {
+	if mpi.Built {
+		return finding{What: "several processes", Found: "by MPI: mpirun -np N"}
+	}
+	return finding{What: "several processes", Found: "not in this build", Missing: "MPI: use bin/broadside-mpi (make mpi)"}
 }
 
 // runsFolder tries to write where runs go by default.

@@ -79,8 +79,8 @@ GPU_CHECK := build/gpu-check
 
 gpu-check: cuda ## build/gpu-check.tar.gz: all checks and benchmarks, for any host with a GPU; Go is not needed there
 	rm -rf $(GPU_CHECK)
-	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
-	for p in cgo/cuda engine/graph engine; do \
+	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/collective/nccl $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
+	for p in cgo/cuda engine/collective/nccl engine/graph engine; do \
 		$(GO_CUDA_ENV) go test -c $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/$$p/$$(basename $$p).test ./$$p || exit 1; done
 	cp bin/broadside-cuda $(GPU_CHECK)/bin/
 	cp -r testdata/golden $(GPU_CHECK)/testdata/

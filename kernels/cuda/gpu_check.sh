@@ -33,6 +33,7 @@ fi
 
 export BROADSIDE_TEST_DEVICE=cuda
 step device cgo/cuda ./cuda.test -test.v -test.run 'Test[^C]'
+step 'NCCL, where libnccl.so.2 is installed' engine/collective/nccl ./nccl.test -test.v
 step conformance cgo/cuda ./cuda.test -test.v -test.run TestConformance
 step goldens engine/graph ./graph.test -test.v -test.run 'Golden|Derivative|SGD|Eigen|Attack'
 step 'one device against several' engine ./engine.test -test.v -test.run TestDeviceCountDoesNotChangeBits

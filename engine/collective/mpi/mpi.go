@@ -26,6 +26,9 @@ const Built = true
 // grace is what Wait adds to the timeout where the thread of MPI itself does not answer.
 const grace = 2 * time.Second
 
+// idlePeriod is how often MPI is given the time to finish what it has buffered, where it has nothing to do.
+const idlePeriod = 10 * time.Millisecond
+
 // errLate is the cause of an error after the timeout.
 var errLate = errors.New("not within the timeout")
 
@@ -42,8 +45,8 @@ type comm struct {
 	closed  bool
 
 	// Of the thread of MPI.
-	number int // of the collective under way
-	told   bool
+	number int  // of the collective under way
+	told   bool // the last notice
 	chunks [2]*chunk
 }
 
@@ -114,8 +117,14 @@ func (c *comm) serve(joined chan<- error) {
 	if err != nil {
 		return
 	}
+	idle := time.NewTicker(idlePeriod)
+	defer idle.Stop()
 	for queue := c.queue; ; {
 		select {
+		case <-idle.C:
+			if c.failure.Load() == nil {
+				C.bs_mpi_progress()
+			}
 		case status := <-aborts:
 			C.bs_mpi_abort(C.int(status))
 		case o, open := <-queue:
@@ -180,7 +189,7 @@ func (c *comm) start(what string, work func(*operation) error) *operation {
 
 // refuse returns an operation that fails at once and breaks nothing.
 func (c *comm) refuse(what string, err error) *operation {
-	o := &operation{comm: c, what: what, done: make(chan struct{})}
+	o := &operation{comm: c, what: what, asks: time.Now(), done: make(chan struct{})}
 	o.finish(o.wrap(nil, err))
 	return o
 }
@@ -211,7 +220,7 @@ func (c *comm) fail(err error) {
 	c.tell(C.BS_FAILED, culprit)
 }
 
-// tell sends the others the only notice that they get from this rank.
+// tell sends the others the last notice that they get from this rank.
 func (c *comm) tell(reason C.int32_t, culprit int) error {
 	if c.told || c.size == 1 {
 		return nil
@@ -234,21 +243,13 @@ func (o *operation) wrap(missing []int, err error) error {
 // Wait waits for the end. The thread of MPI sees to the timeout, unless it is stuck itself.
 func (o *operation) Wait() error {
 	c := o.comm
-	for {
-		since := time.Unix(0, max(c.began.Load(), o.asks.UnixNano()))
-		timer := time.NewTimer(time.Until(since.Add(c.timeout + grace)))
-		select {
-		case <-o.done:
-			timer.Stop()
-			return o.err
-		case <-timer.C:
-		}
-		if max(c.began.Load(), o.asks.UnixNano()) == since.UnixNano() {
-			err := o.wrap(nil, fmt.Errorf("%w of %v, MPI or the device does not answer", errLate, c.timeout))
-			c.failure.CompareAndSwap(nil, &broken{fmt.Errorf("the group is broken: %w", err)})
-			return err
-		}
+	alive := func() time.Time { return time.Unix(0, max(c.began.Load(), o.asks.UnixNano())) }
+	if collective.Await(o.done, c.timeout+grace, alive) {
+		return o.err
 	}
+	err := o.wrap(nil, fmt.Errorf("%w of %v, MPI or the device does not answer", errLate, c.timeout))
+	c.failure.CompareAndSwap(nil, &broken{fmt.Errorf("the group is broken: %w", err)})
+	return err
 }
 
 // Close leaves the group once all others do so too, which it waits for no longer than the timeout.
@@ -280,7 +281,7 @@ func (o *operation) leave() error {
 	case C.BS_LATE:
 		var missing []int
 		for r := range c.size {
-			if r != c.rank && C.bs_noticed(C.int(r)).reason == C.BS_PRESENT {
+			if r != c.rank && C.bs_noticed(C.int(r)).reason < C.BS_LEFT {
 				missing = append(missing, r)
 			}
 		}

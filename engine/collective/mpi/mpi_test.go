@@ -14,10 +14,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"broadside/cgo/cuda"
 )
 
 // roleVariable names what a process that mpirun started does: the tests start their own binary.
 const roleVariable = "BROADSIDE_MPI_TEST_ROLE"
+
+// memoryVariable names the kind of memory: the host's, some that only a device reaches, or a GPU's.
+const memoryVariable = "BROADSIDE_MPI_TEST_MEMORY"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(roleVariable); name != "" {
@@ -118,11 +123,15 @@ func (j job) expect(t *testing.T, ok bool, within time.Duration, texts ...string
 }
 
 func TestCollectives(t *testing.T) {
+	memories := []string{"host", "device"}
+	if _, err := cuda.GPUs(); err == nil { // make test-mpi-cuda emulates one
+		memories = append(memories, "cuda")
+	}
 	for _, n := range []int{1, 2, 4} {
-		for _, memory := range []string{"host", "device"} {
+		for _, memory := range memories {
 			for _, chunk := range []string{"", "37"} {
 				t.Run(fmt.Sprintf("%d processes, %s memory, chunk %s", n, memory, chunk), func(t *testing.T) {
-					j := launch(t, "collectives", n, map[string]string{"BROADSIDE_MPI_CHUNK": chunk, "BROADSIDE_MPI_TEST_MEMORY": memory})
+					j := launch(t, "collectives", n, map[string]string{"BROADSIDE_MPI_CHUNK": chunk, memoryVariable: memory})
 					j.expect(t, true, time.Minute)
 					if got := strings.Count(j.out, "all collectives are right"); got != n {
 						t.Errorf("%d of %d ranks are right\n%s", got, n, j.out)
@@ -130,6 +139,17 @@ func TestCollectives(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// overSockets has processes of one host talk as those of several hosts do.
+var overSockets = []string{"--mca", "btl", "tcp,self"}
+
+func TestCollectivesOverSockets(t *testing.T) {
+	j := launch(t, "collectives", 4, map[string]string{memoryVariable: "host"}, overSockets...)
+	j.expect(t, true, time.Minute)
+	if got := strings.Count(j.out, "all collectives are right"); got != 4 {
+		t.Errorf("%d of 4 ranks are right\n%s", got, j.out)
 	}
 }
 
@@ -143,11 +163,11 @@ func TestPanicsStayGo(t *testing.T) {
 
 // Rank 2 never comes to a collective that the others have started.
 func TestDeadline(t *testing.T) {
-	for _, op := range []string{"all-reduce", "reduce-scatter", "all-gather", "broadcast", "barrier", "exchange"} {
+	for _, op := range []string{"all-reduce", "all-reduce of 4 bytes", "reduce-scatter", "all-gather", "broadcast", "barrier", "exchange"} {
 		t.Run(op, func(t *testing.T) {
 			j := launch(t, "late", 4, map[string]string{"BROADSIDE_MPI_TEST_OP": op})
-			texts := []string{"waiting for rank [2]: not within the timeout of 2s", "the next one fails at once: the group is broken", "rank 0: " + op}
-			j.expect(t, false, 20*time.Second, texts...)
+			j.expect(t, false, 20*time.Second, "waiting for rank [2]: not within the timeout of 2s",
+				"the next one fails at once: the group is broken", "rank 0: "+op, "rank 1: "+op, "rank 3: "+op)
 		})
 	}
 }
@@ -164,11 +184,14 @@ func TestLeaving(t *testing.T) {
 func TestKilledRank(t *testing.T) {
 	j := launch(t, "victim", 4, nil)
 	j.expect(t, false, 20*time.Second, "rank 3", "signal 9")
+	j = launch(t, "victim", 4, nil, overSockets...)
+	j.expect(t, false, 20*time.Second, "rank 3", "signal 9")
 	j = launch(t, "victim", 4, nil, "--enable-recovery") // its own exit status is then 0
 	j.expect(t, true, 30*time.Second, "waiting for rank [3]")
 	if got := strings.Count(j.out, "exit status 1"); got != 3 {
 		t.Errorf("%d of 3 survivors end with an error\n%s", got, j.out)
 	}
+	launch(t, "victim", 4, nil, append(overSockets, "--enable-recovery")...).expect(t, true, 30*time.Second, "exit status 1")
 }
 
 func TestAbortEndsAll(t *testing.T) {

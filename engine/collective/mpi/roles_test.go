@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"broadside/cgo/cpu"
+	"broadside/cgo/cuda"
 	"broadside/engine/collective"
 	"broadside/kernels"
 )
@@ -22,9 +23,9 @@ import (
 // play is one process of a job. It returns its exit status.
 func play(role string) int {
 	err := os.WriteFile(filepath.Join(os.Getenv("BROADSIDE_MPI_TEST_PIDS"), strconv.Itoa(os.Getpid())), nil, 0o666)
-	var device *cpu.Device
+	var device kernels.Device
 	if err == nil {
-		device, err = cpu.New("")
+		device, err = openDevice()
 	}
 	timeout := 30 * time.Second
 	if role == "late" || role == "victim" {
@@ -42,6 +43,18 @@ func play(role string) int {
 		return 1
 	}
 	return 0
+}
+
+// openDevice opens this process's device: a GPU where the test is about those.
+func openDevice() (kernels.Device, error) {
+	if os.Getenv(memoryVariable) != "cuda" {
+		return cpu.New("")
+	}
+	gpus, err := cuda.GPUs()
+	if err != nil {
+		return nil, err
+	}
+	return cuda.Open(LocalRank()%len(gpus), 0)
 }
 
 var roles = map[string]func(*player) error{
@@ -62,7 +75,7 @@ func (p *player) memory(values []float32) kernels.Memory {
 		panic(err)
 	}
 	m.WriteFloats(0, values)
-	if os.Getenv("BROADSIDE_MPI_TEST_MEMORY") == "device" {
+	if os.Getenv(memoryVariable) == "device" {
 		return apart{m}
 	}
 	return m
@@ -104,7 +117,7 @@ func treeSum(n, size, i int) []float32 {
 
 // flush is what the kernels for CPUs do to numbers that are too small to be normal, and those for GPUs do not.
 func flush(v float32) float32 {
-	if os.Getenv("BROADSIDE_MPI_TEST_MEMORY") != "device" && math.Abs(float64(v)) < 0x1p-126 {
+	if os.Getenv(memoryVariable) == "host" && math.Abs(float64(v)) < 0x1p-126 {
 		return 0
 	}
 	return v
@@ -177,7 +190,7 @@ func (p *player) allReduce(n, i int) error {
 	if err := same("all-reduce", got[margin:], treeSum(n, p.Size(), i)); err != nil {
 		return err
 	}
-	if n == 0 || os.Getenv("BROADSIDE_MPI_TEST_MEMORY") == "device" {
+	if n == 0 || os.Getenv(memoryVariable) == "device" {
 		return nil // there are no kernels for such memory
 	}
 	want, err := p.kernelSum(n, i)
@@ -309,6 +322,12 @@ func late(p *player) error {
 	var err error
 	switch os.Getenv("BROADSIDE_MPI_TEST_OP") {
 	case "all-reduce":
+		err = p.AllReduce(b).Wait()
+	case "all-reduce of 4 bytes": // rank 0 makes the sum, and the others wait for rank 0
+		if p.Rank() == 0 {
+			time.Sleep(500 * time.Millisecond)
+		}
+		b.Count = 1
 		err = p.AllReduce(b).Wait()
 	case "reduce-scatter":
 		err = p.ReduceScatter(b).Wait()

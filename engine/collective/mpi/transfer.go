@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -67,6 +68,7 @@ type transfer struct {
 	host     []float32         // the buffer, where the host reaches it; nil if it has no cells
 	buffer   collective.Buffer // where it does not
 	deadline time.Time
+	said     bool // that it waits
 }
 
 // chunk is what is under way of each rank's part, with its memory.
@@ -319,32 +321,72 @@ func (t *transfer) store(ch *chunk) {
 	}
 }
 
-// wait waits until the chunk's messages have arrived.
+// wait waits until the chunk's messages have arrived. After half the time it tells the others that it waits, and they
+// tell it, so that whoever gives up knows who was late and who waited like itself.
 func (t *transfer) wait(ch *chunk) error {
+	if t.othersWait() {
+		t.sayWaiting(ch)
+	}
 	for {
 		if err := t.deserted(); err != nil {
 			return err
 		}
+		until := t.deadline
+		if !t.said {
+			until = until.Add(-t.timeout / 2)
+		}
 		var code C.int
-		switch C.bs_wait(ch.messages, C.double(time.Until(t.deadline).Seconds()), &code) {
+		switch C.bs_wait(ch.messages, C.double(time.Until(until).Seconds()), &code) {
 		case C.BS_ARRIVED:
 			return nil
 		case C.BS_NOTICE:
+			if t.othersWait() {
+				t.sayWaiting(ch)
+			}
 		case C.BS_INTERRUPTED:
 			t.abort()
 		case C.BS_LATE:
-			return t.o.wrap(t.missing(ch), fmt.Errorf("%w of %v", errLate, t.timeout))
+			if time.Now().After(t.deadline) {
+				return t.o.wrap(t.missing(ch), fmt.Errorf("%w of %v", errLate, t.timeout))
+			}
+			t.sayWaiting(ch)
 		default:
 			return t.o.wrap(t.missing(ch), failure(code))
 		}
 	}
 }
 
+// waits reports whether rank r has said that it waits in this collective.
+func (t *transfer) waits(r int) bool {
+	n := C.bs_noticed(C.int(r))
+	return n.reason == C.BS_WAITING && int(n.collectives) == t.number
+}
+
+func (t *transfer) othersWait() bool {
+	for r := range t.size {
+		if t.waits(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// sayWaiting tells the others, once, that this rank waits in this collective, and for whom. An error will show
+// elsewhere.
+func (t *transfer) sayWaiting(ch *chunk) {
+	missing := t.missing(ch)
+	if t.said || len(missing) == 0 {
+		return
+	}
+	t.said = true
+	C.bs_notify(C.bs_notice{collectives: C.int64_t(t.number), reason: C.BS_WAITING, culprit: C.int32_t(missing[0])}, 0)
+}
+
 // deserted fails if a rank said that it takes no part in this collective.
 func (t *transfer) deserted() error {
 	for r := range t.size {
 		n := C.bs_noticed(C.int(r))
-		if n.reason == C.BS_PRESENT || int(n.collectives) > t.number {
+		if n.reason < C.BS_LEFT || int(n.collectives) > t.number {
 			continue
 		}
 		culprit := int(n.culprit)
@@ -362,14 +404,22 @@ func (t *transfer) deserted() error {
 	return nil
 }
 
-// missing returns the ranks whose messages have not come.
-func (t *transfer) missing(ch *chunk) []int {
+// missing returns the ranks whose messages have not come, or those whom they wait for.
+func (t *transfer) missing(ch *chunk) (out []int) {
 	peers := make([]C.int, t.size)
 	n := C.bs_missing(ch.messages, unsafe.SliceData(peers))
-	var out []int
 	for _, p := range peers[:n] {
-		out = append(out, int(p))
+		r := int(p)
+		for range t.size {
+			if next := int(C.bs_noticed(C.int(r)).culprit); t.waits(r) && next != t.rank {
+				r = next
+			}
+		}
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -18,10 +18,10 @@ static int rank_, size_;
 static volatile int interrupted;
 
 static bs_notice *noticed, incoming;
-static int notices;
+static int gone;                                /* ranks that take part in no more */
 static MPI_Request expected = MPI_REQUEST_NULL; /* the next notice */
-static MPI_Request *told;                       /* our own, on their way */
-static bs_notice ours;
+static MPI_Request *told;                       /* our own, on their way: those of waiting, then the last one's */
+static bs_notice ours[2];
 
 struct bs_messages {
   int n, most;
@@ -65,9 +65,9 @@ int bs_mpi_start(int *rank, int *size, int *hosts) {
   MPI_Comm_set_errhandler(group, MPI_ERRORS_RETURN);
   if ((code = MPI_Comm_rank(group, &rank_)) || (code = MPI_Comm_size(group, &size_)) || (code = count_hosts(hosts))) return code;
   noticed = calloc((size_t)size_, sizeof *noticed);
-  told = malloc((size_t)size_ * sizeof *told);
+  told = malloc(2 * (size_t)size_ * sizeof *told);
   if (!noticed || !told) return MPI_ERR_NO_MEM;
-  for (int i = 0; i < size_; i++) told[i] = MPI_REQUEST_NULL;
+  for (int i = 0; i < 2 * size_; i++) told[i] = MPI_REQUEST_NULL;
   *rank = rank_;
   *size = size_;
   return size_ > 1 ? expect_notice() : MPI_SUCCESS;
@@ -129,7 +129,13 @@ static int look(int *came) {
   int code = MPI_Test(&expected, came, &status);
   if (code || !*came) return code;
   noticed[status.MPI_SOURCE] = incoming;
-  return ++notices < size_ - 1 ? expect_notice() : MPI_SUCCESS;
+  gone += incoming.reason >= BS_LEFT;
+  return gone < size_ - 1 ? expect_notice() : MPI_SUCCESS;
+}
+
+void bs_mpi_progress(void) {
+  int came;
+  look(&came); /* an error will show in the next collective */
 }
 
 /* rest lets others have the core: at once at first, and longer the longer nothing has come. */
@@ -187,15 +193,15 @@ int bs_missing(bs_messages *m, int *peer) {
 }
 
 int bs_notify(bs_notice notice, double seconds) {
-  ours = notice;
-  for (int peer = 0; peer < size_; peer++) {
-    if (peer == rank_) continue;
-    int code = MPI_Isend(&ours, sizeof ours, MPI_BYTE, peer, tag_notice, group, &told[peer]);
-    if (code) return code;
-  }
-  double until = MPI_Wtime() + seconds;
-  for (int done = 0;;) {
-    int code = MPI_Testall(size_, told, &done, MPI_STATUSES_IGNORE);
+  int last = notice.reason >= BS_LEFT, done = 0;
+  MPI_Request *request = told + last * size_;
+  int code = MPI_Testall(size_, request, &done, MPI_STATUSES_IGNORE);
+  if (code || !done) return code;
+  ours[last] = notice;
+  for (int peer = 0; peer < size_; peer++)
+    if (peer != rank_ && (code = MPI_Isend(&ours[last], sizeof notice, MPI_BYTE, peer, tag_notice, group, &request[peer]))) return code;
+  for (double until = MPI_Wtime() + seconds;;) {
+    code = MPI_Testall(size_, request, &done, MPI_STATUSES_IGNORE);
     if (code || done || MPI_Wtime() >= until) return code;
     sched_yield();
   }
@@ -205,7 +211,7 @@ bs_notice bs_noticed(int peer) { return noticed[peer]; }
 
 int bs_wait_notices(double seconds, int *code) {
   double until = MPI_Wtime() + seconds;
-  for (unsigned turn = 0; notices < size_ - 1; turn++) {
+  for (unsigned turn = 0; gone < size_ - 1; turn++) {
     int came;
     if ((*code = look(&came))) return -1;
     if (came) continue;

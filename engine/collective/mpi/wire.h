@@ -25,17 +25,23 @@ int bs_wait(bs_messages *m, double seconds, int *code);
 /* The peers whose messages have not arrived, in peer; those who have not taken ours, if only these are left. */
 int bs_missing(bs_messages *m, int *peer);
 
-/* A notice tells the others that this rank takes part in so many collectives and no more: because it leaves
- * (reason BS_LEFT), or because it failed, waiting for rank `culprit`, -1 if for none. */
-enum { BS_PRESENT, BS_LEFT, BS_FAILED };
+/* Lets MPI finish what it has buffered of messages that have been sent. Nothing does so between calls of MPI. */
+void bs_mpi_progress(void);
+
+/* A notice tells the others that this rank has taken part in so many collectives and waits in the next (reason
+ * BS_WAITING), or that it takes part in no more: because it leaves (BS_LEFT), or because it failed, waiting for rank
+ * `culprit`, -1 if for none (BS_FAILED). */
+enum { BS_PRESENT, BS_WAITING, BS_LEFT, BS_FAILED };
 typedef struct bs_notice {
   int64_t collectives;
   int32_t reason, culprit;
 } bs_notice;
+/* Sends a notice, and waits so long for the others to take it. It may be in vain: while one is on its way there is
+ * no room for another. */
 int bs_notify(bs_notice notice, double seconds);
 /* What rank `peer` said last; reason BS_PRESENT if nothing. */
 bs_notice bs_noticed(int peer);
-/* Waits for a notice of every other rank. Returns what bs_wait does. */
+/* Waits until every other rank has said that it takes part in no more. Returns what bs_wait does. */
 int bs_wait_notices(double seconds, int *code);
 
 /* Ends a wait that is under way, and all later ones. Any thread may call it. */

@@ -122,7 +122,7 @@ func (c *comm) start(what string, queue func() error) *operation {
 
 // refuse returns a collective that fails at once and breaks nothing.
 func (c *comm) refuse(what string, err error) *operation {
-	o := &operation{comm: c, what: what, done: make(chan struct{})}
+	o := &operation{comm: c, what: what, asks: time.Now(), done: make(chan struct{})}
 	return o.finish(o.wrap(nil, err))
 }
 
@@ -160,21 +160,13 @@ func (o *operation) wrap(missing []int, err error) error {
 // Wait waits for the end. The rank's thread sees to the timeout, unless it is stuck itself.
 func (o *operation) Wait() error {
 	c := o.comm
-	for {
-		seen := max(c.looked.Load(), o.asks.UnixNano())
-		timer := time.NewTimer(time.Until(time.Unix(0, seen).Add(c.timeout + grace)))
-		select {
-		case <-o.done:
-			timer.Stop()
-			return o.err
-		case <-timer.C:
-		}
-		if max(c.looked.Load(), o.asks.UnixNano()) == seen {
-			err := o.wrap(nil, fmt.Errorf("%w of %v, NCCL does not answer", errLate, c.timeout))
-			c.spoil(err)
-			return err
-		}
+	alive := func() time.Time { return time.Unix(0, max(c.looked.Load(), o.asks.UnixNano())) }
+	if collective.Await(o.done, c.timeout+grace, alive) {
+		return o.err
 	}
+	err := o.wrap(nil, fmt.Errorf("%w of %v, NCCL does not answer", errLate, c.timeout))
+	c.spoil(err)
+	return err
 }
 
 // spoil lets nothing more begin, here or on the other ranks of this process.
