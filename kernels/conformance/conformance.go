@@ -32,9 +32,9 @@ func Run(t *testing.T, dev kernels.Device) {
 	}
 }
 
-// RunApart is Run with every argument of a call in a memory of its own that ends where the argument does: for
+// Apart returns the device with every argument of a call in a memory of its own that ends where the argument does: for
 // devices that notice an access behind it.
-func RunApart(t *testing.T, dev kernels.Device) { Run(t, apartDevice{dev}) }
+func Apart(dev kernels.Device) kernels.Device { return apartDevice{dev} }
 
 // Kernel checks one kernel of the device.
 func Kernel(r Reporter, dev kernels.Device, k kernels.Kernel) {

@@ -2,6 +2,7 @@
 #ifndef BROADSIDE_CUDA_CONV2D_PLAN_CUH
 #define BROADSIDE_CUDA_CONV2D_PLAN_CUH
 
+#include "conv2d_hopper_plan.cuh"
 #include "conv2d_mma.cuh"
 #include "conv2d_simt.cuh"
 
@@ -49,6 +50,20 @@ template <typename Run> bs_status with_pixel_tile(int cols, bool bf16, const Run
     break;
   }
   return bf16 ? run(MmaTile<128, 128, 64, 32, 1>{}) : run(SimtTile<128, 128, 8, 8, 2>{});
+}
+
+// hopper_shape reports whether a product of pixels and weights is one that compute capability 9.0 has a kernel for
+// (conv2d_hopper.cuh): tensor maps need rows of a multiple of 16 bytes, and with fewer channels or filters most of a
+// chunk or tile would be padding.
+inline bool hopper_shape(const PixelGemm &g, bool bf16) {
+  double tiles = (double)g.n * (g.out_h > g.in_h ? g.out_h : g.in_h) * (g.out_w > g.in_w ? g.out_w : g.in_w) * ceil_div(g.out_c, (int)tile_width[tile_32]);
+  return has_hopper_code && bf16 && g.groups == 1 && g.in_c % 4 == 0 && g.in_c >= 24 && tile_for(g.out_c) != tile_16 &&
+         g.stride_h <= hopper_stride && g.stride_w <= hopper_stride && g.r <= hopper_taps && g.s <= hopper_taps && tiles < 1 << 30;
+}
+
+// on_hopper decides whether that kernel computes it.
+inline bool on_hopper(const bs_cuda_queue &queue, const PixelGemm &g, bool bf16) {
+  return queue.capability == 90 && queue.encode_tiled && hopper_shape(g, bf16) && aligned(g.in);
 }
 
 // with_weight_tile calls run with the tile for a weight gradient of `rows` filters.

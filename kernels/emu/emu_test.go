@@ -51,10 +51,10 @@ func build(t *testing.T, name string) string {
 	return filepath.Join("../..", file)
 }
 
-// emulated is the emulated table as a device.
-func emulated(t *testing.T) kernels.Device {
+// emulated is the emulated table as a device of a compute capability, 80 or 90.
+func emulated(t *testing.T, capability int) kernels.Device {
 	t.Helper()
-	table, err := Table(build(t, "libbroadside_emu.so"))
+	table, err := Table(build(t, "libbroadside_emu.so"), capability)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +66,23 @@ func emulated(t *testing.T) kernels.Device {
 }
 
 func TestConformance(t *testing.T) {
-	dev := emulated(t)
+	dev := emulated(t, 80)
 	if sanitizers != "" {
-		conformance.RunApart(t, dev)
+		conformance.Run(t, conformance.Apart(dev))
 		return
 	}
 	conformance.Run(t, dev)
+}
+
+// Compute capability 9.0 has kernels of its own for these.
+func TestConformanceHopper(t *testing.T) {
+	dev := emulated(t, 90)
+	if sanitizers != "" {
+		dev = conformance.Apart(dev)
+	}
+	for _, k := range []kernels.Kernel{kernels.Conv2DForward, kernels.Conv2DBackwardInput} {
+		t.Run(k.String(), func(t *testing.T) { conformance.Kernel(t, dev, k) })
+	}
 }
 
 // The emulator sees what would go wrong on a GPU.
