@@ -16,11 +16,11 @@ import (
 // a fixed tree, so the result has the same bits for any number of devices. Where there are fewer leaves than
 // devices, those with leaves compute on the cores of the others too.
 type fleet struct {
-	net    *graph.Network
-	leaf   graph.Leaf
-	ghost  int
-	smooth float64
-	bf16   bool
+	net       *graph.Network
+	leaf      graph.Leaf
+	ghost     int
+	smooth    float64
+	precision kernels.Precision
 
 	workers []*worker
 	results chan error
@@ -50,7 +50,7 @@ const (
 type fleetConfig struct {
 	leaf, ghost, lanes int
 	smoothing          float64
-	bf16               bool // products of all passes but a Hessian's, whose curvature would drown in their rounding
+	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 }
 
 // newFleet allocates the shared memory and starts a worker for each device. All devices must share
@@ -61,7 +61,7 @@ func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*f
 			return nil, fmt.Errorf("devices %s and %s have separate memories: training across memories is not supported", devices[0].Name(), d.Name())
 		}
 	}
-	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, bf16: cfg.bf16,
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
 		dev: devices[0], results: make(chan error, len(devices))}
 	f.lanes = make([]kernels.Memory, cfg.lanes)
 	if err := f.start(devices); err != nil {

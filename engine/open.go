@@ -18,8 +18,9 @@ import (
 
 // configOf is what a recipe says of the fleet.
 func configOf(r *recipe.Recipe) fleetConfig {
+	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, bf16: r.Train.Precision == "bf16"}
+		smoothing: r.Train.LabelSmoothing, precision: precision}
 }
 
 // open loads a recipe's data and opens it on devices.

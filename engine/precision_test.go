@@ -12,21 +12,23 @@ import (
 	"broadside/kernels"
 )
 
-// products counts a list's convolutions and linear layers, and those that round their factors.
-func products(calls []kernels.Call) (all, rounded int) {
+// products counts a list's convolutions and linear layers, and those of a precision.
+func products(calls []kernels.Call, precision kernels.Precision) (all, rounded int) {
 	for _, c := range calls {
 		if s, ok := c.Shape.(kernels.Conv2D); ok {
 			all++
-			rounded += int(s.BF16)
+			if s.Precision == precision {
+				rounded++
+			}
 		}
 	}
 	return all, rounded
 }
 
-// bf16 reaches every product of training, evaluation and attacks, and none of a Hessian.
+// A precision reaches every product of training, evaluation and attacks; those of a Hessian are f32.
 func TestPrecisionOfEachProgram(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(64, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, variant := range []string{"", "bf16"} {
+	for variant, precision := range map[string]kernels.Precision{"": kernels.F32, "bf16": kernels.BF16, "tf32": kernels.TF32} {
 		tr := startTrainer(t, smallRecipe(t, variant), pair, 1, &tape{})
 		for kind := trainProgram; kind <= ghostHessianProgram; kind++ {
 			key := programKey{kind: kind, n: 32}
@@ -37,37 +39,41 @@ func TestPrecisionOfEachProgram(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := variant == "bf16" && kind < hessianProgram
+			want := precision
+			if kind >= hessianProgram {
+				want = kernels.F32
+			}
 			for name, calls := range map[string][]kernels.Call{"forward": p.Forward, "backward": p.Backward,
 				"tangent forward": p.TangentForward, "tangent backward": p.TangentBackward, "attack": p.AttackPass} {
-				all, rounded := products(calls)
-				if rounded != 0 && !want || rounded != all && want {
-					t.Errorf("recipe %q, program %d, %s: %d of %d products round to bfloat16", variant, kind, name, rounded, all)
+				if all, right := products(calls, want); right != all {
+					t.Errorf("recipe %q, program %d, %s: %d of %d products are in %s", variant, kind, name, right, all, want)
 				}
 			}
-			if all, _ := products(p.Forward); all == 0 {
+			if all, _ := products(p.Forward, precision); all == 0 {
 				t.Errorf("program %d has no products", kind)
 			}
 		}
 	}
 }
 
-// Rounding factors changes the run, but not by much: the mean loss of the last epoch stays within five
+// Rounding factors changes the run, but not by much: the mean loss of each epoch stays within five
 // per cent, and the weights move.
-func TestBF16TrainsLikeF32(t *testing.T) {
+func TestRoundedFactorsTrainLikeF32(t *testing.T) {
 	f32, exact := trainSmall(t, "", 1, 0, nil)
-	bf16, rounded := trainSmall(t, "bf16", 1, 0, nil)
-	if difference(exact, rounded) == "" {
-		t.Error("bf16 gives the bits of f32")
-	}
-	for i := range f32.epochs {
-		want, got := f32.epochs[i].TrainLoss, bf16.epochs[i].TrainLoss
-		if math.Abs(got-want) > 0.05*want {
-			t.Errorf("epoch %d: mean loss %.4f in bf16, %.4f in f32", i+1, got, want)
+	for _, precision := range []string{"bf16", "tf32"} {
+		run, rounded := trainSmall(t, precision, 1, 0, nil)
+		if difference(exact, rounded) == "" {
+			t.Errorf("%s gives the bits of f32", precision)
 		}
-	}
-	if first, last := bf16.epochs[0].TrainLoss, bf16.epochs[len(bf16.epochs)-1].TrainLoss; last > 0.9*first {
-		t.Errorf("bf16 does not learn: mean loss %.4f in the first epoch, %.4f in the last", first, last)
+		for i := range f32.epochs {
+			want, got := f32.epochs[i].TrainLoss, run.epochs[i].TrainLoss
+			if math.Abs(got-want) > 0.05*want {
+				t.Errorf("epoch %d: mean loss %.4f in %s, %.4f in f32", i+1, got, precision, want)
+			}
+		}
+		if first, last := run.epochs[0].TrainLoss, run.epochs[len(run.epochs)-1].TrainLoss; last > 0.9*first {
+			t.Errorf("%s does not learn: mean loss %.4f in the first epoch, %.4f in the last", precision, first, last)
+		}
 	}
 }
 

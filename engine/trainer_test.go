@@ -33,7 +33,7 @@ var settings = map[string]string{
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {

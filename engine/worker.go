@@ -103,7 +103,7 @@ func (w *worker) program(k programKey) (*program, error) {
 		return p, w.reserve(p.ArenaCells)
 	}
 	f := w.fleet
-	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, BF16: f.bf16}
+	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision}
 	switch k.kind {
 	case trainProgram:
 		o.ParamGrads = true
@@ -113,7 +113,7 @@ func (w *worker) program(k programKey) (*program, error) {
 		attack := k.attack
 		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
 	case hessianProgram, ghostHessianProgram:
-		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.BF16 = k.kind == hessianProgram, true, true, 0, false
+		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, true, 0, kernels.F32
 	}
 	compiled, err := graph.Compile(f.net, f.leaf, o, w.dev)
 	if err != nil {

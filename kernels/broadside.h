@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define BS_ABI 2
+#define BS_ABI 3
 #define BS_MAX_ARGS 20
 #define BS_MAX_BASES 16
 
@@ -41,11 +41,18 @@ typedef enum bs_status {
 /* ---- shapes ------------------------------------------------------------------------------- */
 
 /* Convolution; a linear layer is the case h = w = r = s = 1. Requires groups | c and groups | k.
- * With bf16 both factors of every product (x and w, dy and w, x and dy) are first rounded to bfloat16, to
- * nearest even; products and sums stay float. Not rounded: bias, what is accumulated onto, and the dy
- * that dbias sums. NaN stays NaN and infinity infinity; denormal numbers may count as 0.
- * Without bf16, a 3x3 convolution of stride 1 may go through Winograd's F(2x2, 3x3) (Lavin and Gray 2016):
+ * Unless `precision` is BS_F32 both factors of every product (x and w, dy and w, x and dy) are first rounded;
+ * products and sums stay float. Not rounded: bias, what is accumulated onto, and the dy that dbias sums.
+ * Numbers beyond the range become infinite, infinity stays infinity and NaN NaN, save that to tf32 a signalling
+ * NaN may round to an infinity; denormal numbers may count as 0.
+ * With BS_F32, a 3x3 convolution of stride 1 may go through Winograd's F(2x2, 3x3) (Lavin and Gray 2016):
  * then rounding errors, and an infinity as NaN, reach the neighbouring pixels or taps. */
+typedef enum bs_precision {
+  BS_F32 = 0,  /* factors as they are */
+  BS_BF16 = 1, /* to bfloat16: 7 bits of fraction, to nearest, ties to even */
+  BS_TF32 = 2  /* to tf32: 10 bits of fraction, to nearest, ties away from zero (PTX cvt.rna.tf32.f32) */
+} bs_precision;
+
 typedef struct bs_conv2d {
   int32_t n, h, w, c;                      /* input   [n][h][w][c] */
   int32_t k, r, s;                         /* weights [k][r][s][c/groups] */
@@ -54,7 +61,7 @@ typedef struct bs_conv2d {
   int32_t oh, ow;                          /* output  [n][oh][ow][k], oh = (h + 2 pad_h - r)/stride_h + 1 */
   int32_t relu;                            /* forward: y = max(0, y) after bias and accumulation */
   int32_t accumulate;                      /* forward, backward_input: add to the output */
-  int32_t bf16;                            /* 1: round the factors of products to bfloat16 */
+  int32_t precision;                       /* a bs_precision: how the factors of products are rounded */
   int32_t reserved;
 } bs_conv2d;
 

@@ -14,6 +14,7 @@ static inline bool bs_bad_conv_axis(int64_t in, int64_t kernel, int64_t stride, 
 
 static inline bool bs_bad_conv2d(const bs_conv2d *s) {
   if (s->n <= 0 || s->c <= 0 || s->k <= 0 || s->groups <= 0 || s->c % s->groups || s->k % s->groups) return true;
+  if (s->precision < BS_F32 || s->precision > BS_TF32) return true;
   return bs_bad_conv_axis(s->h, s->r, s->stride_h, s->pad_h, s->oh) ||
          bs_bad_conv_axis(s->w, s->s, s->stride_w, s->pad_w, s->ow);
 }

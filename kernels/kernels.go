@@ -5,10 +5,13 @@
 // in broadside.h; package ref computes them in float64 as the oracle for every implementation.
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // ABI is BS_ABI of broadside.h. A table with another number is refused when it is loaded.
-const ABI = 2
+const ABI = 3
 
 // MaxArgs and MaxBases bound a call's arguments and a pass's base pointers.
 const (
@@ -78,9 +81,36 @@ func (k Kernel) Args() int { return kernelInfo[k].args }
 // Shape is one of the shape structs below. They have the memory layout of their C namesakes.
 type Shape interface{ shape() }
 
+// Precision says how the factors of a convolution's products are rounded; products and sums are not.
+type Precision int32
+
+// The precisions: not at all, to bfloat16, to tf32. broadside.h states them.
+const (
+	F32 Precision = iota
+	BF16
+	TF32
+)
+
+var precisionNames = []string{"f32", "bf16", "tf32"}
+
+func (p Precision) String() string {
+	if p < 0 || int(p) >= len(precisionNames) {
+		return fmt.Sprintf("precision(%d)", int32(p))
+	}
+	return precisionNames[p]
+}
+
+// PrecisionNames returns the names of all precisions, in the order of their values.
+func PrecisionNames() []string { return slices.Clone(precisionNames) }
+
+// PrecisionNamed returns the precision of a name.
+func PrecisionNamed(name string) (p Precision, ok bool) {
+	i := slices.Index(precisionNames, name)
+	return Precision(max(i, 0)), i >= 0
+}
+
 // Conv2D is the shape of a convolution: input [N][H][W][C], weights [K][R][S][C/Groups], output
-// [N][OH][OW][K]. A linear layer is the case H = W = R = S = 1. With BF16 the factors of every product
-// are rounded to bfloat16; products and sums are not.
+// [N][OH][OW][K]. A linear layer is the case H = W = R = S = 1.
 type Conv2D struct {
 	N, H, W, C                   int32
 	K, R, S                      int32
@@ -88,7 +118,8 @@ type Conv2D struct {
 	Groups                       int32
 	OH, OW                       int32
 	ReLU, Accumulate             int32
-	BF16, _                      int32
+	Precision                    Precision
+	_                            int32
 }
 
 // BatchNorm is the shape of a ghost batch normalisation over activations [N][HW][C].

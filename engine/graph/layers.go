@@ -23,7 +23,7 @@ func (o product) shape(c *compiler, n node) kernels.Conv2D {
 	return kernels.Conv2D{N: i32(c.opt.N), H: i32(in.H), W: i32(in.W), C: i32(in.C), K: i32(out.C),
 		R: i32(o.w.R), S: i32(o.w.S), StrideH: i32(o.w.StrideH), StrideW: i32(o.w.StrideW),
 		PadH: i32(o.w.PadH), PadW: i32(o.w.PadW), Groups: i32(o.groups), OH: i32(out.H), OW: i32(out.W),
-		BF16: flag(c.opt.BF16)}
+		Precision: c.opt.Precision}
 }
 
 func (o product) forward(c *compiler, n node) {

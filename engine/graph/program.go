@@ -17,8 +17,8 @@ type Options struct {
 	InputGrad  bool // Backward computes the gradient of the input
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
-	BF16       bool    // convolutions and linear layers round the factors of their products to bfloat16
-	Attack     *Attack // emits the attack pass; needs Frozen and InputGrad
+	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
+	Attack     *Attack           // emits the attack pass; needs Frozen and InputGrad
 }
 
 // Attack is a projected sign-gradient attack on a leaf's first N samples, in place, from a clean

@@ -43,7 +43,7 @@ type Model struct {
 type Train struct {
 	Epochs         int     `yaml:"epochs" doc:"passes over the training set"`
 	Seed           uint64  `yaml:"seed" doc:"key of all random numbers: weights, order, augmentation"`
-	Precision      string  `yaml:"precision" doc:"arithmetic of convolutions and linear layers: f32, or bf16, which rounds the factors of every product to bfloat16 and keeps sums, weights and all else in f32; Hessian-vector products are always f32"`
+	Precision      string  `yaml:"precision" doc:"arithmetic of convolutions and linear layers: f32, or bf16 or tf32, which round the factors of every product to bfloat16 (8 significant bits) or tf32 (11) and keep sums, weights and all else in f32; Hessian-vector products are always f32"`
 	LabelSmoothing float64 `yaml:"label_smoothing" doc:"share of each label spread evenly over all classes, in [0, 1)"`
 	EvalEvery      int     `yaml:"eval_every" doc:"epochs between two evaluations on the test set; the last epoch is always evaluated"`
 }

@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"broadside/engine/suggest"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"broadside/engine/suggest"
+	"broadside/kernels"
 )
 
 // maxBatch and maxLanes bound what a recipe may ask for; both are far above any real use.
@@ -62,7 +64,7 @@ func (c *checker) data(d *Data) {
 
 func (c *checker) train(t *Train) {
 	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
-	c.oneOf("train.precision", t.Precision, "f32", "bf16")
+	c.oneOf("train.precision", t.Precision, kernels.PrecisionNames()...)
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }

@@ -16,7 +16,7 @@ var resnet20 = []kernels.Conv2D{
 }
 
 // BenchmarkConv reports GFLOP/s (two operations per multiplication) of every convolution kernel on
-// every layer of ResNet-20, in f32 and bf16, for each instruction set, on one thread.
+// every layer of ResNet-20, in every precision, for each instruction set, on one thread.
 func BenchmarkConv(b *testing.B) {
 	for _, isa := range cpu.Available() {
 		dev, err := cpu.New(isa)
@@ -24,11 +24,11 @@ func BenchmarkConv(b *testing.B) {
 			b.Fatal(err)
 		}
 		for _, k := range []kernels.Kernel{kernels.Conv2DForward, kernels.Conv2DBackwardInput, kernels.Conv2DBackwardWeight} {
-			for i := range 2 * len(resnet20) {
-				s := resnet20[i/2]
-				s.BF16 = int32(i % 2)
-				name := fmt.Sprintf("%s/%s/%dx%dx%d-%d_%dx%d_stride%d/bf16=%d", isa, k, s.H, s.W, s.C, s.K, s.R, s.S, s.StrideH, s.BF16)
-				b.Run(name, func(b *testing.B) { benchmarkKernel(b, dev, k, s, flops(s)) })
+			for _, s := range resnet20 {
+				for s.Precision = range precisionCount {
+					name := fmt.Sprintf("%s/%s/%dx%dx%d-%d_%dx%d_stride%d/%s", isa, k, s.H, s.W, s.C, s.K, s.R, s.S, s.StrideH, s.Precision)
+					b.Run(name, func(b *testing.B) { benchmarkKernel(b, dev, k, s, flops(s)) })
+				}
 			}
 		}
 	}

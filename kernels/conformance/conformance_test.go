@@ -207,34 +207,42 @@ func TestSuiteSeesAMissingRefusal(t *testing.T) {
 	}
 }
 
-// The kernel does not round factors to bfloat16, truncates them, rounds ties away from zero, or rounds
-// what only enters sums.
+// The kernel does not round factors, truncates them, rounds ties the wrong way, or rounds what only enters sums.
 func TestSuiteSeesWrongRounding(t *testing.T) {
 	factor := map[string]bool{"x": true, "w": true, "dy": true}
 	summed := map[string]bool{"bias": true, "y": true, "dx": true, "dw": true, "dbias": true}
-	add := func(bits uint32) func(float64) float64 { // then truncate
+	bits := func(dropped int, up func(uint32) uint32) func(float64) float64 { // add, then truncate
 		return func(v float64) float64 {
-			return float64(math.Float32frombits((math.Float32bits(float32(v)) + bits) &^ 0xffff))
+			b := math.Float32bits(float32(v))
+			return float64(math.Float32frombits((b + up(b)) >> dropped << dropped))
 		}
 	}
-	for k := kernels.Conv2DForward; k <= kernels.Conv2DBackwardWeight; k++ {
-		for what, fault := range map[string]struct {
-			of    map[string]bool
-			round func(float64) float64
-			bf16  int32 // what the kernel goes on to do
-		}{
-			"that nothing is rounded": {factor, func(v float64) float64 { return v }, 0},
-			"truncation":              {factor, add(0), 0},
-			"ties away from zero":     {factor, add(0x8000), 0},
-			"rounded sums":            {summed, ref.BFloat16, 1},
-		} {
-			mustFail(t, k, what, func(p *brokenPass, call kernels.Call, bases *[kernels.MaxBases]kernels.Memory) error {
+	none := func(uint32) uint32 { return 0 }
+	type fault struct {
+		what    string
+		wrong   kernels.Precision // where it shows
+		of      map[string]bool
+		round   func(float64) float64
+		instead kernels.Precision // what the kernel goes on to do
+	}
+	for _, f := range []fault{
+		{"bf16 without rounding", kernels.BF16, factor, func(v float64) float64 { return v }, kernels.F32},
+		{"truncation to bf16", kernels.BF16, factor, bits(16, none), kernels.F32},
+		{"ties of bf16 away from zero", kernels.BF16, factor, bits(16, func(uint32) uint32 { return 0x8000 }), kernels.F32},
+		{"sums rounded to bf16", kernels.BF16, summed, ref.BFloat16, kernels.BF16},
+		{"tf32 without rounding", kernels.TF32, factor, func(v float64) float64 { return v }, kernels.F32},
+		{"truncation to tf32", kernels.TF32, factor, bits(13, none), kernels.F32},
+		{"ties of tf32 to even", kernels.TF32, factor, bits(13, func(b uint32) uint32 { return 0xfff + b>>13&1 }), kernels.F32},
+		{"sums rounded to tf32", kernels.TF32, summed, ref.TF32, kernels.TF32},
+	} {
+		for k := kernels.Conv2DForward; k <= kernels.Conv2DBackwardWeight; k++ {
+			mustFail(t, k, f.what, func(p *brokenPass, call kernels.Call, bases *[kernels.MaxBases]kernels.Memory) error {
 				s := call.Shape.(kernels.Conv2D)
-				if s.BF16 == 0 {
+				if s.Precision != f.wrong {
 					return p.Pass.Run(bases)
 				}
-				restore := changed(call, bases, fault.of, fault.round)
-				s.BF16 = fault.bf16
+				restore := changed(call, bases, f.of, f.round)
+				s.Precision = f.instead
 				call.Shape = s
 				pass, err := p.broken.Device.Prepare([]kernels.Call{call})
 				if err == nil {

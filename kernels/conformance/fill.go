@@ -38,18 +38,23 @@ func (f filler) number() float64 {
 	if f.exact {
 		return float64(f.stream.Intn(7) - 3)
 	}
-	if s, ok := f.problem.shape.(kernels.Conv2D); ok && s.BF16 != 0 {
-		return f.unrounded()
+	if s, ok := f.problem.shape.(kernels.Conv2D); ok && s.Precision != kernels.F32 {
+		return f.unrounded(droppedBits[s.Precision])
 	}
 	return f.stream.Norm()
 }
 
-// unrounded draws a number of which every other lies half way between two bfloat16s, or next to there:
-// where rounding that is left out, truncates or treats ties differently goes wrong.
-func (f filler) unrounded() float64 {
+// droppedBits are the lower bits of a float32 that a precision rounds away.
+var droppedBits = [...]int{kernels.BF16: 16, kernels.TF32: 13}
+
+const precisionCount = kernels.TF32 + 1
+
+// unrounded draws a number of which every other lies half way between two numbers without the dropped bits, or next
+// to there: where rounding that is left out, truncates or treats ties differently goes wrong.
+func (f filler) unrounded(dropped int) float64 {
 	v := float32(f.stream.Norm())
 	if place := f.stream.Intn(6); place < 3 {
-		v = math.Float32frombits(math.Float32bits(v)&^0xffff | uint32(0x7fff+place))
+		v = math.Float32frombits(math.Float32bits(v)>>dropped<<dropped | uint32(1<<(dropped-1)-1+place))
 	}
 	return float64(v)
 }

@@ -99,33 +99,40 @@ var convShapes = []kernels.Conv2D{
 	linear(1, 1, 1), linear(1, 64, 10), linear(7, 64, 10), linear(5, 33, 17), linear(33, 7, 1), linear(3, 100, 128),
 }
 
-// convProblems runs every shape with two of the eight settings of bias, accumulate and relu, another
-// two each time, and the first shapes with all. With bf16 one setting of each shape is left out.
-func convProblems(k kernels.Kernel) []problem { return append(convList(k, 0), convList(k, 1)...) }
-
-func convList(k kernels.Kernel, bf16 int32) []problem {
+// convProblems runs every shape in every precision with two of the eight settings of bias, accumulate and relu,
+// another two each time, and the first shapes with all. Where factors are rounded one setting is left out.
+func convProblems(k kernels.Kernel) []problem {
 	var list []problem
 	for i, s := range convShapes {
-		s.BF16 = bf16
 		settings := []int{i, i*3 + 5}
 		if i < 3 {
 			settings = []int{0, 1, 2, 3, 4, 5, 6, 7}
 		}
-		for _, bits := range settings[bf16:] {
-			p := problem{shape: s, exact: true}
-			s.Accumulate, s.ReLU = int32(bits&1), 0
-			if bits&2 != 0 && k == kernels.Conv2DForward {
-				s.ReLU = 1
-			}
-			if bits&4 != 0 {
-				p.absent = []string{"bias", "dbias"}
-			}
-			if k == kernels.Conv2DBackwardWeight {
-				s.Accumulate = 0 // dw and dbias are always added to
-			}
-			p.shape = s
-			list = append(list, p)
+		list = append(list, convSettings(k, s, settings)...)
+		s.Precision = kernels.BF16
+		list = append(list, convSettings(k, s, settings[1:])...)
+		s.Precision = kernels.TF32
+		list = append(list, convSettings(k, s, settings[:len(settings)-1])...)
+	}
+	return list
+}
+
+func convSettings(k kernels.Kernel, s kernels.Conv2D, settings []int) []problem {
+	var list []problem
+	for _, bits := range settings {
+		p := problem{exact: true}
+		s.Accumulate, s.ReLU = int32(bits&1), 0
+		if bits&2 != 0 && k == kernels.Conv2DForward {
+			s.ReLU = 1
 		}
+		if bits&4 != 0 {
+			p.absent = []string{"bias", "dbias"}
+		}
+		if k == kernels.Conv2DBackwardWeight {
+			s.Accumulate = 0 // dw and dbias are always added to
+		}
+		p.shape = s
+		list = append(list, p)
 	}
 	return list
 }

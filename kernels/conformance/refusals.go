@@ -40,6 +40,8 @@ func badShapes(k kernels.Kernel, good kernels.Shape) []kernels.Shape {
 		with("OW", int64(s.OW)+1)
 		with("R", int64(s.H)+2*int64(s.PadH)+1)
 		with("Groups", int64(s.C)+1)
+		with("Precision", -1)
+		with("Precision", int64(kernels.TF32)+1)
 	case kernels.Pool:
 		with("PadH", int64(s.R))
 		with("PadW", int64(s.S))

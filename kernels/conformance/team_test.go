@@ -23,8 +23,7 @@ func teamProblems(k kernels.Kernel) []problem {
 			conv(3, 5, 5, 384, 384, 1, 1, 1, 0, 1),   // direct, one large sum
 			conv(17, 16, 16, 24, 24, 3, 3, 1, 1, 24), // depthwise
 		} {
-			for bf16 := range int32(2) {
-				s.BF16 = bf16
+			for s.Precision = range precisionCount {
 				list = append(list, problem{shape: s})
 			}
 		}

@@ -5,7 +5,7 @@
 // of a team share the packing of weights, and then the tiles; weight gradients as in conv2d_weight.h.
 
 #include "conv2d_plan.h"
-#include "conv2d_bf16.h"
+#include "conv2d_round.h"
 #include "conv2d_transpose.h"
 #include "conv2d_correlate.h"
 #include "conv2d_weight.h"
@@ -56,7 +56,7 @@ static void pack_blocks(const bs_cpu_member &m, const conv_shape &s, const float
 
 // packs_alone tells which weights the first member packs alone: narrowing moves them in their place, and
 // depthwise ones are few.
-static bool packs_alone(const conv_shape &s) { return s.bf16 || depthwise(s); }
+static bool packs_alone(const conv_shape &s) { return rounds(s) || depthwise(s); }
 
 // pack_forward packs the weights, rounded where the factors are. All may read them when it returns.
 static void pack_forward(const bs_cpu_member &m, const conv_shape &s, const correlation &c, const float *w,
@@ -66,7 +66,7 @@ static void pack_forward(const bs_cpu_member &m, const conv_shape &s, const corr
   } else if (m.index == 0) {
     if (depthwise(s)) pack_transposed(w, s.r * s.s, s.c, s.r * s.s, round_up(s.c, VW), packed);
     else pack_blocks(alone, s, w, packed);
-    if (s.bf16) narrow_weights(c, s.r * s.s, packed);
+    if (rounds(s)) narrow_weights(s, c, s.r * s.s, packed);
   }
   meet(m);
 }
@@ -96,7 +96,7 @@ static sliding_window backward_window(const conv_shape &s) {
   v.extent_h = phase_taps(s.r, s.stride_h, 0), v.extent_w = phase_taps(s.s, s.stride_w, 0);
   v.top = first_h - (v.extent_h - 1), v.left = first_w - (v.extent_w - 1);
   finish_window(&v);
-  if (s.bf16) v.direct = false; // the copy is rounded
+  if (rounds(s)) v.direct = false; // the copy is rounded
   return v;
 }
 
@@ -181,7 +181,7 @@ static void pack_backward(const bs_cpu_member &m, const conv_shape &s, const cor
       phase ph = backward_phase(s, a, b);
       ph.weights = weights;
       pack_phase(packs_alone(s) ? alone : m, s, ph, a, b, w, packed + weights);
-      if (s.bf16) narrow_weights(c, ph.taps_h * ph.taps_w, packed + weights);
+      if (rounds(s)) narrow_weights(s, c, ph.taps_h * ph.taps_w, packed + weights);
       weights = next_weights(narrow, ph);
     }
   }
@@ -220,14 +220,14 @@ static index_t correlation_cells(const correlation &c) {
 // correlate_tiles calls op(tile, ahead) for a member's share of the tiles, with their windows of `source` open in
 // its buffer. ahead is what op may fetch for the next tile while it computes `phases` phases.
 template <class Op>
-BS_INLINE void correlate_tiles(const bs_cpu_member &m, const correlation &c, bool bf16, index_t phases,
+BS_INLINE void correlate_tiles(const bs_cpu_member &m, const conv_shape &s, const correlation &c, index_t phases,
                                const float *source, float *buffer, const Op &op) {
   range mine = share_of(m, tile_count(c.window, c.tiles));
   for (index_t i = mine.first; i < mine.end; i++) {
     index_t n0, row0;
     tile_origin(c.window, c.tiles, i, &n0, &row0);
     window_tile tile = open_tile(c.window, c.tiles, n0, row0, source, buffer);
-    if (bf16) narrow_tile(c, &tile, buffer);
+    if (rounds(s)) narrow_tile(s, c, &tile, buffer);
     prefetch_range ahead = prefetch_source(c, tile, phases, source);
     op(tile, &ahead);
   }
@@ -251,9 +251,9 @@ static bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *s
   correlation c = forward_correlation(s);
   phase ph = forward_phase(s);
   correlation narrow = c; // what is multiplied
-  if (s.bf16) use_pairs(&narrow);
+  if (pairs(s)) use_pairs(&narrow);
   pack_forward(m, s, c, w, packed);
-  correlate_tiles(m, c, s.bf16, 1, x, own_cells(m, packed + c.weight_cells),
+  correlate_tiles(m, s, c, 1, x, own_cells(m, packed + c.weight_cells),
                   [&](const window_tile &tile, prefetch_range *ahead) {
                     choose_phase(narrow)(narrow, ph, tile, packed, y, out, ahead);
                   });
@@ -277,9 +277,9 @@ static bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, 
   }
   correlation c = backward_correlation(s);
   correlation narrow = c; // what is multiplied
-  if (s.bf16) use_pairs(&narrow);
+  if (pairs(s)) use_pairs(&narrow);
   pack_backward(m, s, c, narrow, w, packed);
-  correlate_tiles(m, c, s.bf16, s.stride_h * s.stride_w, dy, own_cells(m, packed + c.weight_cells),
+  correlate_tiles(m, s, c, s.stride_h * s.stride_w, dy, own_cells(m, packed + c.weight_cells),
                   [&](const window_tile &tile, prefetch_range *ahead) {
                     backward_tile(narrow, s, tile, packed, dx, out, ahead);
                   });

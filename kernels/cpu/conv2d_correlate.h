@@ -246,18 +246,18 @@ static void correlate_phase(const correlation &c, const phase &ph, const window_
   }
 }
 
-// ---- bfloat16: see conv2d_bf16.h
+// ---- rounded factors: see conv2d_round.h
 
-// use_pairs makes a correlation one of pairs of channels, where the target has them.
+// use_pairs makes a correlation one of pairs of channels, unless it is depthwise.
 static void use_pairs(correlation *c) {
-  if (!bf16_pairs || c->depthwise) return;
+  if (c->depthwise) return;
   c->in_channels = ceil_div(c->in_channels, 2);
   c->pairs = true;
 }
 
 // narrow_weights rounds a phase's packed weights in place. c has in_channels as they were packed.
-static void narrow_weights(const correlation &c, index_t taps, float *packed) {
-  if (!bf16_pairs || c.depthwise) return round_cells(packed, c.groups * group_weight_cells(c, taps));
+static void narrow_weights(const conv_shape &s, const correlation &c, index_t taps, float *packed) {
+  if (!pairs(s) || c.depthwise) return round_cells(packed, c.groups * group_weight_cells(c, taps), s.precision);
   float *to = packed;
   for (index_t g = 0; g < c.groups; g++) {
     for (index_t k = 0; k < c.out_channels; k += max_vectors * VW) {
@@ -269,8 +269,8 @@ static void narrow_weights(const correlation &c, index_t taps, float *packed) {
 }
 
 // narrow_tile rounds a tile's window in its buffer.
-static void narrow_tile(const correlation &c, window_tile *tile, float *buffer) {
-  if (!bf16_pairs || c.depthwise) return round_cells(buffer, tile->images * tile->image);
+static void narrow_tile(const conv_shape &s, const correlation &c, window_tile *tile, float *buffer) {
+  if (!pairs(s) || c.depthwise) return round_cells(buffer, tile->images * tile->image, s.precision);
   index_t pixels = tile->images * tile->image / tile->pixel, pixel = c.groups * ceil_div(c.in_channels, 2);
   pair_channels(buffer, pixels, c.groups, c.in_channels);
   tile->image = tile->image / tile->pixel * pixel, tile->row = tile->row / tile->pixel * pixel, tile->pixel = pixel;

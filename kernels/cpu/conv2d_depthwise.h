@@ -2,7 +2,7 @@
 //
 // With one channel in and one out, a group would use one lane of a vector. Here the lanes are the
 // channels themselves: a step multiplies neighbouring channels of a pixel by those of a tap, without
-// broadcasts. It is bound by one load per multiply-add. Factors in bfloat16 are rounded but never paired.
+// broadcasts. It is bound by one load per multiply-add. Factors may be rounded but are never paired.
 
 static bool depthwise(const conv_shape &s) { return s.groups == s.c && s.c == s.k && s.groups > 1; }
 
@@ -147,7 +147,7 @@ static void depthwise_taps(const depthwise_plan &p, const window_tile &tile, con
       const float *yp = dy + (n * tile.rows + i) * s.ow * s.c;
       for (index_t j = 0; j < s.ow; j++, xp += x_step, yp += s.c) {
         vf d = load_partial(yp, lanes);
-        if (s.bf16) d = (vf)round_bf16(d);
+        if (rounds(s)) d = round_factor(d, s.precision);
 #pragma GCC unroll 8
         for (int h = 0; h < H; h++)
 #pragma GCC unroll 8
@@ -204,7 +204,7 @@ static void depthwise_tiles(const depthwise_plan &p, range tiles, const float *x
     index_t n0, row0;
     tile_origin(p.window, p.tiles, i, &n0, &row0);
     window_tile tile = open_tile(p.window, p.tiles, n0, row0, x, buffer);
-    if (s.bf16) round_cells(buffer, tile.images * tile.image);
+    if (rounds(s)) round_cells(buffer, tile.images * tile.image, s.precision);
     const float *dy_tile = dy + (n0 * s.oh + row0) * s.ow * s.k;
     depthwise_tile(p, tile, dy_tile, sums);
     if (bias) bias_tile(dy_tile, tile.images * tile.rows * s.ow, s.k, bias);

@@ -6,8 +6,11 @@ typedef int64_t index_t;
 // A convolution in 64-bit sizes; see bs_conv2d.
 struct conv_shape {
   index_t n, h, w, c, k, r, s, stride_h, stride_w, pad_h, pad_w, groups, oh, ow;
-  bool bf16; // factors are rounded, see conv2d_bf16.h
+  int32_t precision; // of factors, see conv2d_round.h
 };
+
+// rounds tells whether factors are rounded.
+static inline bool rounds(const conv_shape &s) { return s.precision != BS_F32; }
 
 BS_INLINE index_t min_index(index_t a, index_t b) { return a < b ? a : b; }
 BS_INLINE index_t max_index(index_t a, index_t b) { return a > b ? a : b; }
@@ -24,7 +27,7 @@ BS_INLINE float *align_cells(void *p) { return (float *)(((uintptr_t)p + 63) & ~
 // becomes one image of n h w rows of one pixel.
 static conv_shape conv_shape_of(const bs_conv2d &b) {
   conv_shape s = {b.n,        b.h,        b.w,     b.c,     b.k,      b.r,  b.s,
-                  b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow, b.bf16 != 0};
+                  b.stride_h, b.stride_w, b.pad_h, b.pad_w, b.groups, b.oh, b.ow, b.precision};
   if (s.h == s.oh && s.w == s.ow && s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) {
     s.h = s.oh = s.n * s.h * s.w;
     s.n = s.w = s.ow = s.stride_h = s.stride_w = 1;
@@ -71,7 +74,7 @@ static sliding_window forward_window(const conv_shape &s) {
   v.step_h = s.stride_h, v.step_w = s.stride_w, v.extent_h = s.r, v.extent_w = s.s;
   finish_window(&v);
   if (s.r == 1 && s.s == 1 && s.pad_h == 0 && s.pad_w == 0) skip_pixels(&v);
-  if (s.bf16) v.direct = false; // the copy is rounded
+  if (rounds(s)) v.direct = false; // the copy is rounded
   return v;
 }
 

@@ -149,7 +149,7 @@ static weight_plan make_weight_plan(const conv_shape &s) {
   choose_window(&p);
   index_t pixel = p.window.direct ? p.window.pixel : p.window.pitch;
   p.one_run = s.groups == 1 && p.window.c == s.c && pixel == s.c;
-  p.panel = s.bf16 || s.k % conflict_cells == 0;
+  p.panel = rounds(s) || s.k % conflict_cells == 0;
   if (p.panel || p.out_channels % VW) p.panel_cells = line_up(p.tiles.images * p.tiles.rows * s.ow * max_vectors * VW);
   p.blocks = s.groups * ceil_div(p.out_channels, max_vectors * VW);
   p.parts = sum_parts(p.sum_cells, s.n * s.oh * s.ow, tile_count(p.window, p.tiles));
@@ -198,9 +198,8 @@ static void weight_channels(const weight_plan &p, const window_tile &tile, const
   index_t runs = p.one_run ? 1 : p.shape.s, len = p.one_run ? p.shape.s * p.in_channels : part.count;
   index_t blocks = ceil_div(len, block_size(vectors)), small = len / blocks, larger = len % blocks;
   index_t width = vectors * VW, run_cells = p.shape.s / runs * p.in_channels * width;
-  bool pairs = p.shape.bf16 && bf16_pairs;
-  weight_fn small_fn = choose_weight((int)small, vectors, pairs);
-  weight_fn large_fn = choose_weight((int)small + 1, vectors, pairs);
+  weight_fn small_fn = choose_weight((int)small, vectors, pairs(p.shape));
+  weight_fn large_fn = choose_weight((int)small + 1, vectors, pairs(p.shape));
   sums += part.first * width;
   for (index_t r = 0; r < p.shape.r; r++) {
     for (index_t s = 0; s < runs; s++, sums += run_cells) {
@@ -230,18 +229,19 @@ static weight_walk walk_tile(const weight_plan &p, const window_tile &tile, inde
 
 // narrow_window rounds a tile's window in its buffer; pairs are of neighbours in the walk.
 static void narrow_window(const weight_plan &p, const window_tile &tile, float *buffer) {
-  if (!bf16_pairs) return round_cells(buffer, tile.images * tile.image);
+  if (!pairs(p.shape)) return round_cells(buffer, tile.images * tile.image, p.shape.precision);
   pair_pixels(buffer, tile.images * tile.image, walk_tile(p, tile, p.shape.k).x_pixel);
 }
 
 // narrow_panel packs rounded channels of dy, and returns the walk over the panel.
-static weight_walk narrow_panel(weight_walk w, const float *dy, index_t pixel, int lanes, int width, float *panel) {
-  if (!bf16_pairs) {
-    pack_lanes(dy, pixel, w.images * w.rows * w.cols, lanes, width, panel);
-    round_cells(panel, w.images * w.rows * w.cols * width);
+static weight_walk narrow_panel(const conv_shape &s, weight_walk w, const float *dy, int lanes, int width,
+                                float *panel) {
+  if (!pairs(s)) {
+    pack_lanes(dy, s.k, w.images * w.rows * w.cols, lanes, width, panel);
+    round_cells(panel, w.images * w.rows * w.cols * width, s.precision);
     return w;
   }
-  pair_panel(dy, w.images * w.rows, w.cols, pixel, lanes, width, panel);
+  pair_panel(dy, w.images * w.rows, w.cols, s.k, lanes, width, panel);
   w.y_row = ceil_div(w.cols, 2) * width, w.y_image = w.rows * w.y_row;
   w.odd = w.cols % 2 != 0, w.cols /= 2, w.x_pixel *= 2;
   return w;
@@ -260,7 +260,7 @@ static void weight_tile(const weight_plan &p, const window_tile &tile, const wei
     bool packed = p.panel || lanes % VW;
     weight_walk walk = walk_tile(p, tile, packed ? vectors * VW : s.k);
     walk.fresh = part.fresh;
-    if (s.bf16) walk = narrow_panel(walk, from, s.k, lanes, vectors * VW, panel);
+    if (rounds(s)) walk = narrow_panel(s, walk, from, lanes, vectors * VW, panel);
     else if (packed) pack_lanes(from, s.k, pixels, lanes, vectors * VW, panel);
     weight_channels(p, tile, part, tile.at + b.group * p.in_channels, packed ? panel : from, walk, vectors,
                     sums + b.sums);
@@ -321,7 +321,7 @@ static weight_part open_part(const weight_plan &p, index_t n0, index_t row0, ind
   sliding_window window = p.window;
   window.c = min_index(p.shape.c - c, p.window.c);
   *tile = open_tile(window, p.tiles, n0, row0, x + c, buffer);
-  if (p.shape.bf16) narrow_window(p, *tile, buffer);
+  if (rounds(p.shape)) narrow_window(p, *tile, buffer);
   return {c, min_index(window.c, p.in_channels), fresh, NULL};
 }
 

@@ -65,7 +65,7 @@ static winograd winograd_backward(const conv_shape &s) {
 // winograd_pays tells for which convolutions the transforms cost less than the multiplications they
 // save: enough channels on both sides, and not too many outputs of tiles outside the image.
 static bool winograd_pays(const conv_shape &s) {
-  if (s.bf16) return false; // transforms would be rounded, not factors
+  if (rounds(s)) return false; // transforms would be rounded, not factors
   if (s.r != 3 || s.s != 3 || s.stride_h != 1 || s.stride_w != 1 || s.groups != 1) return false;
   if (s.pad_h > 2 || s.pad_w > 2 || s.c < 16 || s.k < 16) return false;
   index_t tiles = ceil_div(s.oh, 2) * ceil_div(s.ow, 2), back = ceil_div(s.h, 2) * ceil_div(s.w, 2);

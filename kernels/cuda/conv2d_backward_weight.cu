@@ -76,7 +76,7 @@ template <typename Tile> bs_status launch_weights(const bs_conv2d &s, const floa
 
 bs_status weight_gradient(const bs_conv2d &s, const float *x, const float *dy, float *dw, float *workspace, void *stream) {
   if (depthwise(s)) return sum_columns<DepthwiseTerms>(stream, {s, x, dy}, pixels_of(s), cells_of(s), dw, workspace);
-  return with_weight_tile(s.k / s.groups, s.bf16, [&](auto tile) {
+  return with_weight_tile(s.k / s.groups, s.precision, [&](auto tile) {
     return launch_weights<decltype(tile)>(s, x, dy, dw, workspace, stream);
   });
 }
@@ -88,7 +88,7 @@ int64_t conv2d_backward_weight_cells(const bs_conv2d &s) {
   if (depthwise(s))
     weights = column_cells(pixels_of(s), cells_of(s));
   else
-    with_weight_tile(s.k / s.groups, s.bf16, [&](auto tile) {
+    with_weight_tile(s.k / s.groups, s.precision, [&](auto tile) {
       weights = part_cells(s, plan_of<decltype(tile)>(s));
       return BS_OK;
     });

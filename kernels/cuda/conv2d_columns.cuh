@@ -105,7 +105,7 @@ public:
     int h = at_.mid * s.stride_h + dh_, w = at_.low * s.stride_w + dw_;
     float term = 0;
     if ((unsigned)h < (unsigned)s.h && (unsigned)w < (unsigned)s.w)
-      term = factor(x_[(int64_t)at_.high * s.h * s.w * s.c + (h * s.w + w) * s.c], s.bf16) * factor(*dy_, s.bf16);
+      term = factor(x_[(int64_t)at_.high * s.h * s.w * s.c + (h * s.w + w) * s.c], s.precision) * factor(*dy_, s.precision);
     at_.add(step_, s.oh, s.ow);
     dy_ += column_rows * s.k;
     return term;

@@ -40,7 +40,7 @@ bs_status depthwise_forward(const bs_conv2d &s, const float *x, const float *w, 
       for (int t = 0; t < s.s; t++) {
         int v = p.w * s.stride_w - s.pad_w + t;
         if ((unsigned)v >= (unsigned)s.w) continue;
-        sum += factor(image[(h * s.w + v) * s.c], s.bf16) * factor(filter[r * s.s + t], s.bf16);
+        sum += factor(image[(h * s.w + v) * s.c], s.precision) * factor(filter[r * s.s + t], s.precision);
       }
     }
     float *to = y + pixel * s.k + k;
@@ -62,7 +62,7 @@ bs_status depthwise_backward_input(const bs_conv2d &s, const float *dy, const fl
         int v = p.w + s.pad_w - t, ow = v / s.stride_w;
         if (v < 0 || v % s.stride_w || ow >= s.ow) continue;
         for (int m = 0; m < multiplier; m++)
-          sum += factor(image[(oh * s.ow + ow) * s.k + m], s.bf16) * factor(filters[(m * s.r + r) * s.s + t], s.bf16);
+          sum += factor(image[(oh * s.ow + ow) * s.k + m], s.precision) * factor(filters[(m * s.r + r) * s.s + t], s.precision);
       }
     }
     float *to = dx + pixel * s.c + c;

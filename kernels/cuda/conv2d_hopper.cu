@@ -54,15 +54,8 @@ void set_groups(HopperGemm &p, const HopperAxis &h, const HopperAxis &w) {
 }
 
 template <int N, int Blocks> bs_status launch_tiles(const HopperGemm &p, void *stream) {
-  int shared = hopper_shared_bytes(p.tile, N), processors = queue_of(stream).processors;
-  auto kernel = hopper_kernel<N, Blocks>;
-  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_shared);
-  if (error != cudaSuccess) {
-    ((bs_cuda_queue *)stream)->error = error;
-    return status_of(error);
-  }
-  int blocks = processors > 0 && processors < p.tiles ? processors : p.tiles;
-  return launch(stream, kernel, dim3((unsigned)blocks), dim3(hopper_threads), (size_t)shared, p);
+  int processors = queue_of(stream).processors, blocks = processors > 0 && processors < p.tiles ? processors : p.tiles;
+  return launch(stream, hopper_kernel<N, Blocks>, dim3((unsigned)blocks), dim3(hopper_threads), (size_t)hopper_shared_bytes(p.tile, N), p);
 }
 
 template <int N> bs_status launch_phase(const HopperGemm &p, void *stream) {

@@ -15,7 +15,11 @@ namespace bs {
 namespace cuda {
 
 // factor rounds a factor of products where that is asked for.
-__device__ __forceinline__ float factor(float v, bool bf16) { return bf16 ? __uint_as_float(pack_bf16(v, 0) << 16) : v; }
+__device__ __forceinline__ float factor(float v, int32_t precision) {
+  if (precision == BS_BF16) return __uint_as_float(pack_bf16(v, 0) << 16);
+  if (precision == BS_TF32) return __uint_as_float(round_tf32(v));
+  return v;
+}
 
 // MmaFactor is the slab of one factor in shared memory: bfloat16, lines of Cols. Units of 16 bytes are swizzled
 // (exclusive or) so that the 8 lines of a matrix of ldmatrix lie in different banks.

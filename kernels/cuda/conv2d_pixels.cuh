@@ -61,13 +61,13 @@ __global__ void __launch_bounds__(Tile::threads, least_blocks<Tile>(wide)) pixel
 }
 
 // pixel_gemm launches the product; the tiles of g are not yet set.
-template <bool backward> bs_status pixel_gemm(PixelGemm g, bool bf16, void *stream) {
+template <bool backward> bs_status pixel_gemm(PixelGemm g, int32_t precision, void *stream) {
   g.group_in = g.in_c / g.groups, g.group_out = g.out_c / g.groups;
   bool wide = g.group_in % 4 == 0 && (!backward || g.group_out % 4 == 0) && aligned(g.in, g.weights);
   g.wide_out = g.group_out % 4 == 0 && aligned(g.out);
   int64_t phases = (int64_t)g.phases_h * g.phases_w; // the first is the largest
   int64_t rows = g.n * (int64_t)ceil_div(g.out_h, g.phases_h) * ceil_div(g.out_w, g.phases_w);
-  return with_pixel_tile(g.group_out, bf16, [&](auto tile) {
+  return with_pixel_tile(g.group_out, precision, [&](auto tile) {
     using Tile = decltype(tile);
     int64_t row_tiles = ceil_div(rows, (int64_t)Tile::rows);
     int64_t col_tiles = ceil_div(g.group_out, (int)Tile::cols), blocks = row_tiles * col_tiles * g.groups * phases;

@@ -5,6 +5,7 @@
 #include "conv2d_hopper_plan.cuh"
 #include "conv2d_mma.cuh"
 #include "conv2d_simt.cuh"
+#include "conv2d_tf32.cuh"
 
 namespace bs {
 namespace cuda {
@@ -37,48 +38,59 @@ inline TileWidth tile_for(int count) {
 // least_blocks is how many blocks of a tile a multiprocessor is to hold. Copies of single floats take registers.
 template <typename Tile> constexpr int least_blocks(bool wide) { return wide ? Tile::blocks : (Tile::blocks + 1) / 2; }
 
+// with_precision calls run with the tile for a precision.
+template <typename F32, typename BF16, typename TF32, typename Run> bs_status with_precision(int32_t precision, const Run &run) {
+  switch (precision) {
+  case BS_BF16:
+    return run(BF16{});
+  case BS_TF32:
+    return run(TF32{});
+  }
+  return run(F32{});
+}
+
 // with_pixel_tile calls run with the tile for a product of pixels and weights of `cols` columns.
-template <typename Run> bs_status with_pixel_tile(int cols, bool bf16, const Run &run) {
+template <typename Run> bs_status with_pixel_tile(int cols, int32_t precision, const Run &run) {
   switch (tile_for(cols)) {
   case tile_16:
-    return bf16 ? run(MmaTile<128, 16, 16, 16, 3>{}) : run(SimtTile<256, 16, 8, 4, 4>{});
+    return with_precision<SimtTile<256, 16, 8, 4, 4>, MmaTile<128, 16, 16, 16, 3>, Tf32Tile<128, 16, 32, 16, 4>>(precision, run);
   case tile_32:
-    return bf16 ? run(MmaTile<128, 32, 32, 16, 2>{}) : run(SimtTile<128, 32, 8, 4, 4>{});
+    return with_precision<SimtTile<128, 32, 8, 4, 4>, MmaTile<128, 32, 32, 16, 2>, Tf32Tile<128, 32, 32, 32, 4>>(precision, run);
   case tile_64:
-    return bf16 ? run(MmaTile<128, 64, 32, 32, 2>{}) : run(SimtTile<128, 64, 8, 8, 3>{});
+    return with_precision<SimtTile<128, 64, 8, 8, 3>, MmaTile<128, 64, 32, 32, 2>, Tf32Tile<128, 64, 64, 32, 3>>(precision, run);
   case tile_128:
     break;
   }
-  return bf16 ? run(MmaTile<128, 128, 64, 32, 1>{}) : run(SimtTile<128, 128, 8, 8, 2>{});
+  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 32, 1>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
 }
 
 // hopper_shape reports whether a product of pixels and weights is one that compute capability 9.0 has a kernel for
 // (conv2d_hopper.cuh): tensor maps need rows of a multiple of 16 bytes, and with fewer channels or filters most of a
 // chunk or tile would be padding.
-inline bool hopper_shape(const PixelGemm &g, bool bf16) {
+inline bool hopper_shape(const PixelGemm &g, int32_t precision) {
   double tiles = (double)g.n * (g.out_h > g.in_h ? g.out_h : g.in_h) * (g.out_w > g.in_w ? g.out_w : g.in_w) * ceil_div(g.out_c, (int)tile_width[tile_32]);
-  return has_hopper_code && bf16 && g.groups == 1 && g.in_c % 4 == 0 && g.in_c >= 24 && tile_for(g.out_c) != tile_16 &&
+  return has_hopper_code && precision == BS_BF16 && g.groups == 1 && g.in_c % 4 == 0 && g.in_c >= 24 && tile_for(g.out_c) != tile_16 &&
          g.stride_h <= hopper_stride && g.stride_w <= hopper_stride && g.r <= hopper_taps && g.s <= hopper_taps && tiles < 1 << 30;
 }
 
 // on_hopper decides whether that kernel computes it.
-inline bool on_hopper(const bs_cuda_queue &queue, const PixelGemm &g, bool bf16) {
-  return queue.capability == 90 && queue.encode_tiled && hopper_shape(g, bf16) && aligned(g.in);
+inline bool on_hopper(const bs_cuda_queue &queue, const PixelGemm &g, int32_t precision) {
+  return queue.capability == 90 && queue.encode_tiled && hopper_shape(g, precision) && aligned(g.in);
 }
 
 // with_weight_tile calls run with the tile for a weight gradient of `rows` filters.
-template <typename Run> bs_status with_weight_tile(int rows, bool bf16, const Run &run) {
+template <typename Run> bs_status with_weight_tile(int rows, int32_t precision, const Run &run) {
   switch (tile_for(rows)) {
   case tile_16:
-    return bf16 ? run(MmaTile<16, 64, 16, 16, 4>{}) : run(SimtTile<16, 64, 4, 4, 8>{});
+    return with_precision<SimtTile<16, 64, 4, 4, 8>, MmaTile<16, 64, 16, 16, 4>, Tf32Tile<16, 128, 16, 32, 4>>(precision, run);
   case tile_32:
-    return bf16 ? run(MmaTile<32, 64, 32, 16, 4>{}) : run(SimtTile<32, 64, 4, 4, 4>{});
+    return with_precision<SimtTile<32, 64, 4, 4, 4>, MmaTile<32, 64, 32, 16, 4>, Tf32Tile<32, 128, 32, 32, 4>>(precision, run);
   case tile_64:
-    return bf16 ? run(MmaTile<64, 128, 32, 64, 2>{}) : run(SimtTile<64, 64, 8, 4, 4>{});
+    return with_precision<SimtTile<64, 64, 8, 4, 4>, MmaTile<64, 128, 32, 64, 2>, Tf32Tile<64, 128, 32, 64, 3>>(precision, run);
   case tile_128:
     break;
   }
-  return bf16 ? run(MmaTile<128, 128, 64, 32, 1>{}) : run(SimtTile<128, 128, 8, 8, 2>{});
+  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 32, 1>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
 }
 
 // Splits of a sum over `terms` into `count` parts of `part` terms. They depend on the shape alone, so that the

@@ -2,8 +2,7 @@
 #ifndef BROADSIDE_CUDA_CONV2D_SIMT_CUH
 #define BROADSIDE_CUDA_CONV2D_SIMT_CUH
 
-#include "conv2d_gemm.cuh"
-#include "ptx.cuh"
+#include "conv2d_async.cuh"
 
 namespace bs {
 namespace cuda {
@@ -45,19 +44,6 @@ template <int Count, int PerThread, int Depth, bool inner> struct SimtFactor {
   }
 };
 
-// AsyncSink puts chunks into a slab by cp.async.
-template <typename Factor, typename C> struct AsyncSink {
-  float *slab;
-
-  template <bool wide> __device__ __forceinline__ void put(int i, int e, const float *from, bool there) const {
-    float *to = slab + Factor::place(C::row(i), C::col(i)) + e;
-    if (wide)
-      copy_async16(to, from, there);
-    else
-      copy_async4(to, from, there);
-  }
-};
-
 // SimtTile is a tile of Rows x Cols sums, PerRow x PerCol for each thread. A warp covers 4 x 8 threads (8 x 4
 // where the tile is narrow): its loads from shared memory are then of one or two conflict-free wavefronts, and its
 // stores of 128 contiguous bytes.
@@ -71,7 +57,6 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
   template <bool inner_a, bool inner_b> class Product {
     using A = SimtFactor<Rows, PerRow, depth, inner_a>;
     using B = SimtFactor<Cols, PerCol, depth, inner_b>;
-    static constexpr int stage = A::cells + B::cells;
 
     float sum_[PerRow][PerCol] = {};
     int row_, col_; // of the thread
@@ -79,7 +64,8 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
   public:
     using ChunksA = typename A::template Dealt<threads>;
     using ChunksB = typename B::template Dealt<threads>;
-    static constexpr int shared = 2 * stage * (int)sizeof(float);
+    using Pipeline = AsyncPipeline<A, ChunksA, B, ChunksB, 2>;
+    static constexpr int shared = Pipeline::shared;
 
     __device__ __forceinline__ Product() {
       int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, across = thread_cols / warp_cols;
@@ -87,24 +73,9 @@ template <int Rows, int Cols, int PerRow, int PerCol, int Blocks> struct SimtTil
       col_ = warp % across * warp_cols + lane % warp_cols;
     }
 
-    // run sums slabs of terms. While one is multiplied the next is on its way into the other stage.
     template <typename SourceA, typename SourceB>
     __device__ __forceinline__ void run(SourceA &a, SourceB &b, int slabs) {
-      float *memory = (float *)dynamic_shared();
-      auto fetch = [&](int slab) {
-        float *at = memory + slab % 2 * stage;
-        a.next(AsyncSink<A, ChunksA>{at});
-        b.next(AsyncSink<B, ChunksB>{at + A::cells});
-        commit_async();
-      };
-      if (slabs) fetch(0);
-      for (int slab = 0; slab < slabs; slab++) {
-        wait_async<0>();
-        __syncthreads(); // all copies are there, and the other stage is read
-        if (slab + 1 < slabs) fetch(slab + 1);
-        const float *at = memory + slab % 2 * stage;
-        multiply(at, at + A::cells);
-      }
+      Pipeline::run(a, b, slabs, [&](const float *at_a, const float *at_b) { multiply(at_a, at_b); });
     }
 
     // each hands out the sums, four side by side at a time.

@@ -18,6 +18,9 @@ inline const bs_cuda_queue &queue_of(void *stream) { return *(const bs_cuda_queu
 
 inline bs_status status_of(cudaError_t error) { return error == cudaSuccess ? BS_OK : BS_DEVICE_ERROR; }
 
+// A block gets more dynamic shared memory than this only where its kernel has asked for it.
+enum { plain_shared = 48 << 10 };
+
 // launch queues a kernel. The arguments are converted to the kernel's parameters.
 template <typename... Params, typename... Args>
 bs_status launch(void *stream, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Args... args) {
@@ -26,7 +29,10 @@ bs_status launch(void *stream, void (*kernel)(Params...), dim3 grid, dim3 block,
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = queue_of(stream).stream;
-  cudaError_t error = cudaLaunchKernelEx(&config, kernel, (Params)args...);
+  cudaError_t error = cudaSuccess;
+  if (shared > plain_shared)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, (Params)args...);
   ((bs_cuda_queue *)stream)->error = error;
   return status_of(error);
 }

@@ -59,7 +59,7 @@ else
 fi
 
 time=$([ -n "${QUICK:-}" ] && echo 2s || echo 10s)
-for precision in f32 bf16; do
+for precision in f32 tf32 bf16; do
   step "bench step resnet20 $precision" . bin/broadside-cuda bench step --device cuda --model resnet20 --batch 1024 --leaf 1024 --precision $precision --time "$time"
   step "bench step resnet18-cifar $precision" . bin/broadside-cuda bench step --device cuda --model resnet18-cifar --batch 1024 --leaf 1024 --precision $precision --time "$time"
   step "bench kernels resnet50 $precision" . bin/broadside-cuda bench kernels --device cuda --shapes resnet50 --leaf 64 --precision $precision --time "$time"

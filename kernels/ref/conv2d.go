@@ -53,7 +53,7 @@ func (z convSizes) yCells() int { return z.n * z.oh * z.ow * z.k }
 // conv2DForward: y[n,oh,ow,k] (+)= bias[k] + sum x[n, oh stride + r - pad, ow stride + s - pad, c] w[k,r,s,c].
 func conv2DForward(shape kernels.Conv2D, x, w, bias, y []float64) error {
 	z := sizesOf(shape)
-	x, w = factors(x, z.xCells(), shape.BF16), factors(w, z.wCells(), shape.BF16)
+	x, w = factors(x, z.xCells(), shape.Precision), factors(w, z.wCells(), shape.Precision)
 	for i := range z.yCells() {
 		if shape.Accumulate == 0 {
 			y[i] = 0
@@ -79,7 +79,7 @@ func conv2DForward(shape kernels.Conv2D, x, w, bias, y []float64) error {
 // conv2DBackwardInput: dx (+)= the transpose of the convolution, applied to dy.
 func conv2DBackwardInput(shape kernels.Conv2D, dy, w, dx []float64) error {
 	z := sizesOf(shape)
-	dy, w = factors(dy, z.yCells(), shape.BF16), factors(w, z.wCells(), shape.BF16)
+	dy, w = factors(dy, z.yCells(), shape.Precision), factors(w, z.wCells(), shape.Precision)
 	if shape.Accumulate == 0 {
 		clear(dx[:z.xCells()])
 	}
@@ -95,8 +95,8 @@ func conv2DBackwardInput(shape kernels.Conv2D, dy, w, dx []float64) error {
 // conv2DBackwardWeight: dw[k,r,s,c] += sum over images and positions of x dy; dbias[k] += sum dy.
 func conv2DBackwardWeight(shape kernels.Conv2D, x, dy, dw, dbias []float64) error {
 	z := sizesOf(shape)
-	x = factors(x, z.xCells(), shape.BF16)
-	g := factors(dy, z.yCells(), shape.BF16)
+	x = factors(x, z.xCells(), shape.Precision)
+	g := factors(dy, z.yCells(), shape.Precision)
 	z.eachTap(func(xi, yi, r, s int) {
 		for k := range z.k {
 			wi, channel := z.row(k, r, s)

@@ -153,6 +153,9 @@ func validConv2D(s kernels.Conv2D) bool {
 	if !positive(s.N, s.H, s.W, s.C, s.K, s.R, s.S, s.StrideH, s.StrideW, s.Groups, s.OH, s.OW) {
 		return false
 	}
+	if s.Precision < kernels.F32 || s.Precision > kernels.TF32 {
+		return false
+	}
 	fits := func(in, kernel, stride, pad, out int32) bool {
 		return pad >= 0 && in+2*pad >= kernel && out == (in+2*pad-kernel)/stride+1
 	}

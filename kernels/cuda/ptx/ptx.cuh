@@ -44,6 +44,14 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// round_tf32 rounds a float to tf32, to nearest, ties away from zero: the lower 13 bits become 0. Only an infinity and
+// NaN do not round but are cut: a NaN that has only lower bits becomes an infinity. Denormal numbers round as others.
+__device__ __forceinline__ uint32_t round_tf32(float v) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+  return bits;
+}
+
 // load_matrices reads four 8x8 matrices of 2-byte elements from shared memory. Lane l gives the address of row
 // l % 8 of matrix l / 8 (16 bytes, aligned to 16) and gets elements (l / 4, 2 (l % 4)) and the next of each.
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void *row) {
@@ -69,6 +77,15 @@ __device__ __forceinline__ void mma_bf16(float (&d)[4], const uint32_t (&a)[4], 
                "{%0, %1, %2, %3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// mma_tf32 is d += a b on the tensor cores, for a of 16x8 and b of 8x8 tf32 numbers. Lane 4 g + t holds
+// a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g); d as above.
+__device__ __forceinline__ void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 } // namespace cuda

@@ -23,6 +23,11 @@ inline uint32_t pack_bf16(float low, float high) { return bf16_bits(low) | bf16_
 inline float bf16_low(uint32_t packed) { return __uint_as_float(packed << 16); }
 inline float bf16_high(uint32_t packed) { return __uint_as_float(packed & 0xffff0000u); }
 
+inline uint32_t round_tf32(float v) {
+  uint32_t u = __float_as_uint(v);
+  return (fabsf(v) < INFINITY ? u + 0x1000 : u) & 0xffffe000u;
+}
+
 // The rows of the four matrices: lane l gave the row at 8 l.
 inline const uint16_t *exchange_rows(const void *row) {
   emu::expect_aligned(row, 16);
@@ -57,6 +62,19 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
       d[i] += bf16_low(x) * bf16_low(y) + bf16_high(x) * bf16_high(y);
     }
   }
+}
+
+// Bits below those of tf32 are cut.
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  struct Fragments {
+    float a[4], b[2];
+  } mine;
+  for (int i = 0; i < 4; i++) mine.a[i] = __uint_as_float(a[i] & 0xffffe000u);
+  for (int i = 0; i < 2; i++) mine.b[i] = __uint_as_float(b[i] & 0xffffe000u);
+  const Fragments *all = (const Fragments *)emu::exchange(0xffffffffu, &mine, sizeof mine);
+  int g = emu::lane() / 4, t = emu::lane() % 4;
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k < 8; k++) d[i] += all[4 * g + k % 4].a[i / 2 + k / 4 * 2] * all[4 * (2 * t + i % 2) + k % 4].b[k / 4];
 }
 
 } // namespace cuda

@@ -1,10 +1,10 @@
-// conv2d_bf16.h: convolutions whose factors are rounded to bfloat16.
+// conv2d_round.h: convolutions whose factors are rounded, to bfloat16 or to tf32.
 //
 // The f32 kernels pack weights, windows and gradients into buffers; here those buffers are then rounded
-// in place. Without hardware for bfloat16 that is all: a float with 16 zero bits at its end is a bfloat16,
-// and the f32 kernels multiply it exactly. With it (BS_BF16_PAIRS) each cell is made to hold two
-// neighbours of the reduction, the first in its lower half, and a block's step is dot2, two products
-// added to a sum:
+// in place. For tf32, and without hardware for bfloat16, that is all: a float with 16 zero bits at its end
+// is a bfloat16, one with 13 a tf32, and the f32 kernels multiply them exactly. With the hardware
+// (BS_BF16_PAIRS) each cell is made to hold two bfloat16s, neighbours of the reduction, the first in its
+// lower half, and a block's step is dot2, two products added to a sum:
 //   forward and backward to the input: channels 2i and 2i + 1 of a group, the last one alone if odd;
 //   backward to the weights: a pixel and the next of the walk.
 //
@@ -17,13 +17,25 @@
 
 enum { bf16_pairs = BS_BF16_PAIRS != 0 };
 
-// round_bf16 rounds to bfloat16, to nearest even: the result's lower 16 bits are zero. It adds just less
-// than half a unit of the upper half, or half if that is odd, and cuts; a carry may reach infinity. NaN
-// must not carry: it becomes quiet and is cut.
-BS_INLINE vu round_bf16(vf v) {
-  vu bits = (vu)v, rounded = bits + 0x7fff + (bits >> 16 & 1);
-  vu nan = (vu)(v != v);
-  return ((nan & (bits | 0x400000)) | (~nan & rounded)) & 0xffff0000u;
+// pairs tells whether the factors of a convolution, unless it is depthwise, are multiplied as pairs.
+BS_INLINE bool pairs(const conv_shape &s) { return bf16_pairs && s.precision == BS_BF16; }
+
+// round_bits adds `half` and keeps the `kept` upper bits; a carry may reach infinity. NaN must not carry: it becomes
+// quiet and is cut.
+BS_INLINE vu round_bits(vf v, vu half, uint32_t kept) {
+  vu bits = (vu)v, nan = (vu)(v != v);
+  return ((nan & (bits | 0x400000)) | (~nan & (bits + half))) & kept;
+}
+
+// round_bf16 rounds to bfloat16, to nearest even: half a unit of the upper half, or just less if that is even.
+BS_INLINE vu round_bf16(vf v) { return round_bits(v, ((vu)v >> 16 & 1) + 0x7fff, 0xffff0000u); }
+
+// round_tf32 rounds to tf32, to nearest, ties away from zero: half a unit of the upper 19 bits.
+BS_INLINE vu round_tf32(vf v) { return round_bits(v, set1((uint32_t)0x1000), 0xffffe000u); }
+
+// round_factor rounds to a precision other than BS_F32.
+BS_INLINE vf round_factor(vf v, int32_t precision) {
+  return (vf)(precision == BS_TF32 ? round_tf32(v) : round_bf16(v));
 }
 
 // pair_bf16 rounds two vectors and joins them lane by lane: `first` in the lower halves.
@@ -56,10 +68,12 @@ template <bool Pairs> BS_INLINE vf broadcast(const float *cell, int32_t mask = -
 }
 
 // round_cells rounds cells in place.
-static void round_cells(float *p, index_t cells) {
+static void round_cells(float *p, index_t cells, int32_t precision) {
   index_t i = 0;
-  for (; i + VW <= cells; i += VW) store(p + i, (vf)round_bf16(load(p + i)));
-  if (i < cells) store_partial(p + i, (vf)round_bf16(load_partial(p + i, (int)(cells - i))), (int)(cells - i));
+  for (; i + VW <= cells; i += VW) store(p + i, round_factor(load(p + i), precision));
+  if (i == cells) return;
+  int left = (int)(cells - i);
+  store_partial(p + i, round_factor(load_partial(p + i, left), precision), left);
 }
 
 // ---- pairs of channels

@@ -35,23 +35,29 @@ func product(t *testing.T, d *Device, k kernels.Kernel, s kernels.Conv2D, first,
 }
 
 // NaN must not become infinite or a number by a carry, whatever its bits; infinities stay, and numbers
-// beyond bfloat16's range join them. Each number meets a factor of 1 and everything else is 0, in every
+// beyond the range join them. Each number meets a factor of 1 and everything else is 0, in every
 // place of a pair.
-func TestBF16KeepsWhatIsNotFinite(t *testing.T) {
+func TestRoundingKeepsWhatIsNotFinite(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), func(bits uint32) float32 { return math.Float32frombits(bits) }
 	for _, isa := range Available() {
 		d, err := New(isa)
 		check(t, err)
-		for _, v := range []struct{ in, want float32 }{
-			{nan(0x7fffffff), nan(0x7fc00000)}, {nan(0xffffffff), nan(0x7fc00000)}, {nan(0x7f800001), nan(0x7fc00000)},
-			{inf, inf}, {-inf, -inf}, {math.MaxFloat32, inf}, {-math.MaxFloat32, -inf}, {0x1.fep127, 0x1.fep127},
-			{0x1.01p0, 1}, {0x1.03p0, 0x1.04p0}, {-0x1.ffp0, -2},
+		for _, v := range []struct{ in, bf16, tf32 float32 }{
+			{nan(0x7fffffff), nan(0x7fc00000), nan(0x7fc00000)}, {nan(0xffffffff), nan(0x7fc00000), nan(0x7fc00000)},
+			{nan(0x7f800001), nan(0x7fc00000), nan(0x7fc00000)}, {inf, inf, inf}, {-inf, -inf, -inf},
+			{math.MaxFloat32, inf, inf}, {-math.MaxFloat32, -inf, -inf}, {0x1.fep127, 0x1.fep127, 0x1.fep127},
+			{0x1.01p0, 1, 0x1.01p0}, {0x1.03p0, 0x1.04p0, 0x1.03p0}, {-0x1.ffp0, -2, -0x1.ffp0},
+			{0x1.002p0, 1, 0x1.004p0}, {0x1.ffep0, 2, 2},
 		} {
-			for place := range 3 {
+			for i := range 6 {
+				place, precision, want := i/2, kernels.BF16, v.bf16
+				if i%2 == 1 {
+					precision, want = kernels.TF32, v.tf32
+				}
 				row, one := make([]float32, 3), make([]float32, 3)
 				row[place], one[place] = v.in, 1
 				// A linear layer sums over channels, its weight gradient over samples.
-				linear := kernels.Conv2D{N: 1, H: 1, W: 1, C: 3, K: 1, R: 1, S: 1, StrideH: 1, StrideW: 1, Groups: 1, OH: 1, OW: 1, BF16: 1}
+				linear := kernels.Conv2D{N: 1, H: 1, W: 1, C: 3, K: 1, R: 1, S: 1, StrideH: 1, StrideW: 1, Groups: 1, OH: 1, OW: 1, Precision: precision}
 				turned, batch := linear, linear
 				turned.C, turned.K = 1, 3
 				batch.C, batch.N = 1, 3
@@ -60,9 +66,9 @@ func TestBF16KeepsWhatIsNotFinite(t *testing.T) {
 					"backward input":  product(t, d, kernels.Conv2DBackwardInput, turned, row, one, 1),
 					"backward weight": product(t, d, kernels.Conv2DBackwardWeight, batch, row, one, 1),
 				} {
-					same := got[0] == v.want || got[0] != got[0] && v.want != v.want
+					same := got[0] == want || got[0] != got[0] && want != want
 					if !same {
-						t.Errorf("%s: %s of %g (%08x) in place %d is %g, want %g", isa, name, v.in, math.Float32bits(v.in), place, got[0], v.want)
+						t.Errorf("%s: %s %s of %g (%08x) in place %d is %g, want %g", isa, precision, name, v.in, math.Float32bits(v.in), place, got[0], want)
 					}
 				}
 			}
@@ -74,7 +80,7 @@ func TestBF16KeepsWhatIsNotFinite(t *testing.T) {
 // half a pair, and what lies beyond it must not touch the tap.
 func TestBF16PairsStopAtTheRow(t *testing.T) {
 	inf := float32(math.Inf(1))
-	s := kernels.Conv2D{N: 1, H: 1, W: 4, C: 1, K: 1, R: 1, S: 2, StrideH: 1, StrideW: 1, Groups: 1, OH: 1, OW: 3, BF16: 1}
+	s := kernels.Conv2D{N: 1, H: 1, W: 4, C: 1, K: 1, R: 1, S: 2, StrideH: 1, StrideW: 1, Groups: 1, OH: 1, OW: 3, Precision: kernels.BF16}
 	for _, isa := range Available() {
 		d, err := New(isa)
 		check(t, err)
