@@ -22,7 +22,7 @@ PixelGemm gemm_of(const bs_conv2d &s) {
 
 int64_t conv2d_backward_input_cells(const bs_conv2d &s) {
   PixelGemm g = gemm_of(s);
-  return hopper_shape(g, s.precision) ? hopper_cells(g) : 0;
+  return hopper_shape(g, s.precision) ? hopper_cells(g, s.precision) : 0;
 }
 
 bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *stream) {
@@ -35,7 +35,7 @@ bs_status conv2d_backward_input(const bs_shape *shape, void *const *arg, void *s
   if (depthwise(s)) return depthwise_backward_input(s, dy, w, dx, stream);
   PixelGemm g = gemm_of(s);
   g.in = dy, g.weights = w, g.out = dx;
-  if (on_hopper(queue_of(stream), g, s.precision)) return hopper_gemm<true>(g, arg_at<float>(arg, 3), stream);
+  if (on_hopper(queue_of(stream), g, s.precision)) return hopper_gemm<true>(g, s.precision, arg_at<float>(arg, 3), stream);
   return pixel_gemm<true>(g, s.precision, stream);
 }
 

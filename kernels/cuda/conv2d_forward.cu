@@ -21,7 +21,7 @@ PixelGemm gemm_of(const bs_conv2d &s) {
 
 int64_t conv2d_forward_cells(const bs_conv2d &s) {
   PixelGemm g = gemm_of(s);
-  return hopper_shape(g, s.precision) ? hopper_cells(g) : 0;
+  return hopper_shape(g, s.precision) ? hopper_cells(g, s.precision) : 0;
 }
 
 bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *stream) {
@@ -34,7 +34,7 @@ bs_status conv2d_forward(const bs_shape *shape, void *const *arg, void *stream) 
   if (depthwise(s)) return depthwise_forward(s, x, w, bias, y, stream);
   PixelGemm g = gemm_of(s);
   g.in = x, g.weights = w, g.bias = bias, g.out = y;
-  if (on_hopper(queue_of(stream), g, s.precision)) return hopper_gemm<false>(g, arg_at<float>(arg, 4), stream);
+  if (on_hopper(queue_of(stream), g, s.precision)) return hopper_gemm<false>(g, s.precision, arg_at<float>(arg, 4), stream);
   return pixel_gemm<false>(g, s.precision, stream);
 }
 

@@ -1,19 +1,20 @@
-// conv2d_hopper.cuh: convolutions of bfloat16 factors on compute capability 9.0: bulk copies (TMA) and products of
+// conv2d_hopper.cuh: convolutions of bfloat16 or tf32 factors on compute capability 9.0: bulk copies (TMA) and products of
 // warpgroups (wgmma).
 //
 // The product is that of conv2d_gemm.cuh's forward and backward_input. A block computes tiles of 128 or 256 pixels by
-// N filters, 32 channels of all taps at a time:
+// N filters, a chunk of channels of all taps at a time: 32 bfloat16s or 16 tf32 numbers, 64 bytes in either case, which
+// wgmma multiplies in the same time.
 //
 //   copier (1 thread)          brings a box of pixels, floats, with all the neighbours that the taps see, and the
 //                              weights of one tap after the other, which pack_weights_kernel has rounded
-//   rounders (3 warps)         round the box to bfloat16
+//   rounders (3 warps)         round the box
 //   multipliers (2 x 4 warps)  for each tap, load the pixels that it sees as fragments and multiply
 //
-// Why so: 128 x 128 sums of 32 terms are multiplied in 256 cycles. Copied tap by tap, their pixels would be 16 KiB
-// from L2 in that time, of which a multiprocessor gets some 6 KiB; a box of 3x3 taps is 1.3 to 1.6 times its pixels,
-// where 9 would be copied. Shared memory gives 128 bytes a cycle. Per 64 x 16 pixels and N filters the product
-// takes N / 2 cycles; its fragments as bfloat16 take 16 and the weights N / 4: that fits from N = 64 on, and as floats, to be
-// rounded again for every tap, it would from 128 on. Rounding takes 48 cycles for 64 x 16 pixels, but once for all taps.
+// Why so: 128 x 128 sums of a chunk are multiplied in 256 cycles. Copied tap by tap, their pixels would be 16 KiB (8
+// for tf32) from L2 in that time, of which a multiprocessor gets some 6 KiB; a box of 3x3 taps is 1.3 to 1.6 times its
+// pixels, where 9 would be copied. Shared memory gives 128 bytes a cycle. Half a chunk of 64 pixels and N filters is
+// multiplied in N / 2 cycles. Its fragments take 16, the weights N / 4: that fits from N = 64 on. As floats,
+// to be rounded again for every tap, bfloat16's fragments would take 32. Rounding takes 48 (32), but once for all taps.
 #ifndef BROADSIDE_CUDA_CONV2D_HOPPER_CUH
 #define BROADSIDE_CUDA_CONV2D_HOPPER_CUH
 
@@ -36,11 +37,11 @@ struct HopperGemm {
   TensorMap map[hopper_groups];
   TapGroup group[hopper_groups];
   PixelGemm g;
-  const uint16_t *weights; // packed
+  const unsigned char *weights; // packed
   int groups, n, rows, cols;
   int step_h, step_w, tap_step_h, tap_step_w; // of pixels per output, of filter taps per tap
   int out_first_h, out_first_w, out_step_h, out_step_w;
-  int chunks, filters; // chunks of 32 channels; filters with their padding
+  int chunks, filters; // filters with their padding
   HopperTile tile;
   int tiles_h, tiles_w, col_tiles, tiles;
 };
@@ -59,7 +60,7 @@ struct HopperRings {
     weight_full = round_empty + hopper_stages, weight_empty = weight_full + hopper_stages;
     floats = at + hopper_barrier_bytes;
     rounds = floats + t.float_stages * t.float_bytes;
-    weights = rounds + round_stages * (t.float_bytes / 2);
+    weights = rounds + round_stages * t.round_bytes;
   }
 
   __device__ __forceinline__ void init() const {
@@ -100,8 +101,8 @@ struct TilePlace {
 };
 
 // copy_tiles is the copier.
-template <int N> __device__ __forceinline__ void copy_tiles(const HopperGemm &p, const HopperRings &r) {
-  constexpr int weight_bytes = N * hopper_depth * 2;
+template <int N, int32_t precision> __device__ __forceinline__ void copy_tiles(const HopperGemm &p, const HopperRings &r) {
+  constexpr int weight_bytes = N * hopper_line, depth = hopper_depth(precision);
   Turn pixels, weights;
   for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
     TilePlace at(p, tile, N);
@@ -109,14 +110,14 @@ template <int N> __device__ __forceinline__ void copy_tiles(const HopperGemm &p,
       const TapGroup &group = p.group[i];
       for (int chunk = 0; chunk < p.chunks; chunk++) {
         wait_phase(r.float_empty + pixels.stage, pixels.round ^ 1);
-        arrive_expecting(r.float_full + pixels.stage, group.pixels * (hopper_depth * 4));
-        copy_box(r.floats + pixels.stage * p.tile.float_bytes, p.map[i], chunk * hopper_depth, at.w * p.step_w + group.first_w,
+        arrive_expecting(r.float_full + pixels.stage, group.pixels * (depth * 4));
+        copy_box(r.floats + pixels.stage * p.tile.float_bytes, p.map[i], chunk * depth, at.w * p.step_w + group.first_w,
                  at.h * p.step_h + group.first_h, at.image, r.float_full + pixels.stage);
         pixels.next(p.tile.float_stages);
         for (int t = 0; t < group.taps_h; t++)
           for (int u = 0; u < group.taps_w; u++) {
             int tap = (group.tap_h + t * p.tap_step_h) * p.g.s + group.tap_w + u * p.tap_step_w;
-            const uint16_t *from = p.weights + ((int64_t)(tap * p.chunks + chunk) * p.filters + at.col) * hopper_depth;
+            const unsigned char *from = p.weights + ((int64_t)(tap * p.chunks + chunk) * p.filters + at.col) * hopper_line;
             wait_phase(r.weight_empty + weights.stage, weights.round ^ 1);
             arrive_expecting(r.weight_full + weights.stage, weight_bytes);
             copy_bulk(r.weights + weights.stage * weight_bytes, from, weight_bytes, r.weight_full + weights.stage);
@@ -127,14 +128,22 @@ template <int N> __device__ __forceinline__ void copy_tiles(const HopperGemm &p,
   }
 }
 
-// rounded_place is the byte of 8 channels of a pixel in a rounded stage: any 8 pixels side by side lie in different
-// banks (ldmatrix reads so).
-__device__ __forceinline__ int rounded_place(int pixel, int unit) { return pixel * (hopper_depth * 2) + (unit ^ pixel / 2 % 4) * 16; }
+// rounded_place is the byte of a unit of 16 bytes of a pixel in a rounded stage: those of any 8 pixels side by side lie in
+// different banks (ldmatrix reads so).
+__device__ __forceinline__ int rounded_place(int pixel, int unit) { return pixel * hopper_line + (unit ^ pixel / 2 % 4) * 16; }
 
-// round_tiles is what the rounders do. A thread has the same 4 channels of every 12th pixel.
-static __device__ __forceinline__ void round_tiles(const HopperGemm &p, const HopperRings &r) {
-  constexpr int per_pixel = hopper_depth / 4, step = rounders * 32 / per_pixel;
-  int thread = (int)threadIdx.x - 32, quad = thread % per_pixel;
+// put_rounded writes 4 channels of a pixel, of the pixel's `quad`th four.
+template <int32_t precision> __device__ __forceinline__ void put_rounded(unsigned char *stage, int pixel, int quad, const lanes<4> &v) {
+  if constexpr (precision == BS_TF32)
+    *(uint4 *)(stage + rounded_place(pixel, quad)) = make_uint4(round_tf32(v.v[0]), round_tf32(v.v[1]), round_tf32(v.v[2]), round_tf32(v.v[3]));
+  else
+    *(uint2 *)(stage + rounded_place(pixel, quad / 2) + quad % 2 * 8) = make_uint2(pack_bf16(v.v[0], v.v[1]), pack_bf16(v.v[2], v.v[3]));
+}
+
+// round_tiles is what the rounders do. A thread has the same 4 channels of every 12th (24th) pixel.
+template <int32_t precision> __device__ __forceinline__ void round_tiles(const HopperGemm &p, const HopperRings &r) {
+  constexpr int depth = hopper_depth(precision), quads = depth / 4, step = rounders * 32 / quads;
+  int thread = (int)threadIdx.x - 32, quad = thread % quads;
   Turn from, to;
   for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x)
     for (int i = 0; i < p.groups; i++)
@@ -142,12 +151,10 @@ static __device__ __forceinline__ void round_tiles(const HopperGemm &p, const Ho
         wait_phase(r.float_full + from.stage, from.round);
         wait_phase(r.round_empty + to.stage, to.round ^ 1);
         const float *floats = (const float *)(r.floats + from.stage * p.tile.float_bytes) + quad * 4;
-        unsigned char *rounds = r.rounds + to.stage * (p.tile.float_bytes / 2) + quad % 2 * 8;
+        unsigned char *rounded = r.rounds + to.stage * p.tile.round_bytes;
 #pragma unroll 4
-        for (int pixel = thread / per_pixel; pixel < p.group[i].pixels; pixel += step) {
-          lanes<4> v = load<4, true>(floats + pixel * hopper_depth);
-          *(uint2 *)(rounds + rounded_place(pixel, quad / 2)) = make_uint2(pack_bf16(v.v[0], v.v[1]), pack_bf16(v.v[2], v.v[3]));
-        }
+        for (int pixel = thread / quads; pixel < p.group[i].pixels; pixel += step)
+          put_rounded<precision>(rounded, pixel, quad, load<4, true>(floats + pixel * depth));
         warp_arrives(r.float_empty + from.stage);
         warp_arrives(r.round_full + to.stage);
         from.next(p.tile.float_stages), to.next(round_stages);
@@ -155,13 +162,15 @@ static __device__ __forceinline__ void round_tiles(const HopperGemm &p, const Ho
 }
 
 // Multiplier is a warp of a warpgroup that computes Blocks x 64 pixels by N filters.
-template <int N, int Blocks> class Multiplier {
+template <int N, int Blocks, int32_t precision> class Multiplier {
+  static constexpr int halves = 2; // of a chunk, which wgmma multiplies one by one
+
   const HopperGemm &p_;
   const HopperRings &r_;
   Turn pixels_, weights_;
   float sum_[Blocks][N / 2];
-  uint32_t left_[hopper_depth / 16][Blocks][4]; // fragments of pixels
-  int row_;                                     // the warp's first
+  uint32_t left_[halves][Blocks][4]; // fragments of pixels
+  int row_;                          // the warp's first
 
 public:
   __device__ __forceinline__ Multiplier(const HopperGemm &p, const HopperRings &r) : p_(p), r_(r) {
@@ -199,12 +208,12 @@ private:
   // ptxas does not let fragments be loaded while products of the same warpgroup are under way.
   __device__ __forceinline__ void add_chunk(const TapGroup &group, const int (&pixel)[Blocks]) {
     wait_phase(r_.round_full + pixels_.stage, pixels_.round);
-    const unsigned char *box = r_.rounds + pixels_.stage * (p_.tile.float_bytes / 2);
+    const unsigned char *box = r_.rounds + pixels_.stage * p_.tile.round_bytes;
     for (int t = 0; t < group.taps_h; t++)
       for (int u = 0; u < group.taps_w; u++) {
         load_pixels(box, pixel, t * group.box_w + u);
         wait_phase(r_.weight_full + weights_.stage, weights_.round);
-        multiply(r_.weights + weights_.stage * (N * hopper_depth * 2));
+        multiply(r_.weights + weights_.stage * (N * hopper_line));
         warp_arrives(r_.weight_empty + weights_.stage);
         weights_.next(p_.tile.weight_stages);
       }
@@ -215,7 +224,7 @@ private:
   __device__ __forceinline__ void load_pixels(const unsigned char *box, const int (&pixel)[Blocks], int moved) {
     int unit = (int)threadIdx.x % 32 / 16;
 #pragma unroll
-    for (int k = 0; k < hopper_depth / 16; k++)
+    for (int k = 0; k < halves; k++)
 #pragma unroll
       for (int b = 0; b < Blocks; b++) load_matrices(left_[k][b], box + rounded_place(pixel[b] + moved, 2 * k + unit));
   }
@@ -223,9 +232,15 @@ private:
   __device__ __forceinline__ void multiply(const unsigned char *weights) {
     fence_products();
 #pragma unroll
-    for (int k = 0; k < hopper_depth / 16; k++)
+    for (int k = 0; k < halves; k++)
 #pragma unroll
-      for (int b = 0; b < Blocks; b++) multiply_async(sum_[b], left_[k][b], matrix_descriptor(weights + k * 256, 128, 512));
+      for (int b = 0; b < Blocks; b++) {
+        uint64_t right = matrix_descriptor(weights + k * 256, 128, 512);
+        if constexpr (precision == BS_TF32)
+          multiply_async_tf32(sum_[b], left_[k][b], right);
+        else
+          multiply_async(sum_[b], left_[k][b], right);
+      }
     commit_products();
     wait_products<0>();
   }
@@ -258,7 +273,7 @@ private:
   }
 };
 
-template <int N, int Blocks>
+template <int N, int Blocks, int32_t precision>
 __global__ void __launch_bounds__(hopper_threads, 1) hopper_kernel(const __grid_constant__ HopperGemm p) {
 #if BS_HOPPER_CODE
   HopperRings rings(p.tile);
@@ -268,13 +283,13 @@ __global__ void __launch_bounds__(hopper_threads, 1) hopper_kernel(const __grid_
   if (warp < 4) { // 384 threads have 168 registers each
     give_registers<40>();
     if (warp) {
-      round_tiles(p, rings);
+      round_tiles<precision>(p, rings);
     } else if (threadIdx.x == 0) {
-      copy_tiles<N>(p, rings);
+      copy_tiles<N, precision>(p, rings);
     }
   } else {
     take_registers<232>();
-    Multiplier<N, Blocks>(p, rings).run();
+    Multiplier<N, Blocks, precision>(p, rings).run();
   }
 #endif
 }

@@ -9,18 +9,21 @@
 namespace bs {
 namespace cuda {
 
-constexpr int hopper_depth = 32;  // channels of a chunk
-constexpr int hopper_stride = 2;  // at most
+constexpr int hopper_line = 64;  // bytes of a rounded pixel, and of a filter's weights of one tap
+constexpr int hopper_stride = 2; // at most
 constexpr int hopper_groups = hopper_stride * hopper_stride;
-constexpr int hopper_stages = 8;  // at most, of a ring
-constexpr int round_stages = 2;   // of rounded pixels
+constexpr int hopper_stages = 8; // at most, of a ring
+constexpr int round_stages = 2;  // of rounded pixels
 constexpr int hopper_barrier_bytes = 512, hopper_shared = 227 << 10;
 static_assert(6 * hopper_stages * (int)sizeof(uint64_t) <= hopper_barrier_bytes, "barriers");
+
+// hopper_depth is how many channels make a chunk.
+__host__ __device__ constexpr int hopper_depth(int32_t precision) { return precision == BS_TF32 ? hopper_line / 4 : hopper_line / 2; }
 
 // A HopperTile is 128 blocks outputs: a box of 1 << log_n images, 1 << log_h rows and 1 << log_w columns.
 struct HopperTile {
   int blocks, log_w, log_h, log_n; // blocks: of 64 outputs, for each of the two warpgroups
-  int float_bytes;                 // of a stage of pixels as floats; rounded they take half
+  int float_bytes, round_bytes;    // of a stage of pixels
   int float_stages, weight_stages;
 };
 
@@ -62,34 +65,35 @@ inline HopperPixels hopper_pixels(const HopperTile &t, const HopperAxis &h, cons
   return p;
 }
 
+inline int hopper_shared_bytes(const HopperTile &t, int width) {
+  return hopper_barrier_bytes + t.float_stages * t.float_bytes + round_stages * t.round_bytes + t.weight_stages * width * hopper_line;
+}
+
 // set_stages gives the tile's rings what room there is, and reports whether it is enough.
-inline bool set_stages(HopperTile &t, const HopperAxis &h, const HopperAxis &w, int width) {
+inline bool set_stages(HopperTile &t, const HopperAxis &h, const HopperAxis &w, int width, int depth) {
   if (h.read(0, 1 << t.log_h) * h.step > 256 || w.read(0, 1 << t.log_w) * w.step > 256) return false; // cuTensorMapEncodeTiled
-  t.float_bytes = hopper_pixels(t, h, w).largest * (hopper_depth * 4);
-  int weight_bytes = width * hopper_depth * 2;
-  int left = hopper_shared - hopper_barrier_bytes - round_stages * (t.float_bytes / 2);
+  int pixels = hopper_pixels(t, h, w).largest;
+  t.float_bytes = ceil_div(pixels * depth * 4, 128) * 128, t.round_bytes = pixels * hopper_line;
   t.float_stages = 2, t.weight_stages = 3;
-  left -= t.float_stages * t.float_bytes + t.weight_stages * weight_bytes;
-  if (left < 0) return false;
-  for (; t.weight_stages < hopper_stages && left >= weight_bytes; left -= weight_bytes) t.weight_stages++;
-  for (; t.float_stages < 4 && left >= t.float_bytes; left -= t.float_bytes) t.float_stages++;
+  auto fits = [&] { return hopper_shared_bytes(t, width) <= hopper_shared; };
+  if (!fits()) return false;
+  while (t.weight_stages < hopper_stages && fits()) t.weight_stages++;
+  if (!fits()) t.weight_stages--;
+  while (t.float_stages < hopper_stages / 2 && fits()) t.float_stages++;
+  if (!fits()) t.float_stages--;
   return true;
 }
 
-inline int hopper_shared_bytes(const HopperTile &t, int width) {
-  return hopper_barrier_bytes + t.float_stages * t.float_bytes + round_stages * (t.float_bytes / 2) + t.weight_stages * width * hopper_depth * 2;
-}
-
-// hopper_clocks is about how long a GPU of 132 multiprocessors takes for a chunk of all tiles. A multiprocessor
-// multiplies 2048 terms a cycle, reads 128 bytes of shared memory and gets some 24 bytes from L2.
-inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const HopperAxis &w, int n, int width, int filters) {
+// hopper_clocks is about how long a GPU of 132 multiprocessors takes for a chunk of all tiles. In a cycle a
+// multiprocessor multiplies 64 x 64 pairs of bytes, reads 128 bytes of shared memory and gets some 24 bytes from L2.
+inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth) {
   int taps = 0;
   for (int i = 0; i < h.runs; i++)
     for (int j = 0; j < w.runs; j++) taps += h.run[i].taps * w.run[j].taps;
   double outputs = 128.0 * t.blocks, pixels = hopper_pixels(t, h, w).all;
-  double multiply = outputs * width * hopper_depth * taps / 2048;
-  double shared = (pixels * hopper_depth * (4 + 2) + outputs * hopper_depth * 2 * taps) / 128 + multiply / 2;
-  double l2 = (pixels * hopper_depth * 4 + (double)taps * width * hopper_depth * 2) / 24;
+  double multiply = outputs * width * hopper_line * taps / 4096;
+  double shared = (pixels * (depth * 4 + hopper_line) + outputs * hopper_line * taps) / 128 + multiply / 2;
+  double l2 = (pixels * depth * 4 + (double)taps * width * hopper_line) / 24;
   double tiles = (double)ceil_div(n, 1 << t.log_n) * ceil_div(h.count, 1 << t.log_h) * ceil_div(w.count, 1 << t.log_w) * (filters / width);
   double most = multiply > shared ? multiply : shared;
   most = l2 > most ? l2 : most;
@@ -98,15 +102,15 @@ inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const Hopp
 
 // hopper_tile finds the fastest tile. With up to hopper_taps taps along an axis there always is one.
 constexpr int hopper_taps = 7;
-inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, int width, int filters) {
+inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth) {
   HopperTile best = {};
   double least = 0;
   for (int blocks = 1; blocks <= 2; blocks++)
     for (int log_w = 0; log_w <= 6 + blocks; log_w++)
       for (int log_h = 0; log_h + log_w <= 6 + blocks; log_h++) {
-        HopperTile t = {blocks, log_w, log_h, 6 + blocks - log_w - log_h, 0, 0, 0};
-        if (!set_stages(t, h, w, width)) continue;
-        double clocks = hopper_clocks(t, h, w, n, width, filters);
+        HopperTile t = {blocks, log_w, log_h, 6 + blocks - log_w - log_h, 0, 0, 0, 0};
+        if (!set_stages(t, h, w, width, depth)) continue;
+        double clocks = hopper_clocks(t, h, w, n, width, filters, depth);
         if (least > 0 && clocks >= least) continue;
         best = t, least = clocks;
       }
@@ -114,8 +118,8 @@ inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, i
 }
 
 // hopper_gemm computes a product by way of hopper_cells() of workspace. conv2d_plan.cuh says which products it takes.
-int64_t hopper_cells(const PixelGemm &g);
-template <bool backward> bs_status hopper_gemm(PixelGemm g, float *workspace, void *stream);
+int64_t hopper_cells(const PixelGemm &g, int32_t precision);
+template <bool backward> bs_status hopper_gemm(PixelGemm g, int32_t precision, float *workspace, void *stream);
 
 } // namespace cuda
 } // namespace bs

@@ -65,12 +65,13 @@ template <typename Run> bs_status with_pixel_tile(int cols, int32_t precision, c
 }
 
 // hopper_shape reports whether a product of pixels and weights is one that compute capability 9.0 has a kernel for
-// (conv2d_hopper.cuh): tensor maps need rows of a multiple of 16 bytes, and with fewer channels or filters most of a
-// chunk or tile would be padding.
+// (conv2d_hopper.cuh): tensor maps need rows of a multiple of 16 bytes, and where more than a third of the channels or
+// about as many filters would be padding, mma.sync does not pad.
 inline bool hopper_shape(const PixelGemm &g, int32_t precision) {
-  double tiles = (double)g.n * (g.out_h > g.in_h ? g.out_h : g.in_h) * (g.out_w > g.in_w ? g.out_w : g.in_w) * ceil_div(g.out_c, (int)tile_width[tile_32]);
-  return has_hopper_code && precision == BS_BF16 && g.groups == 1 && g.in_c % 4 == 0 && g.in_c >= 24 && tile_for(g.out_c) != tile_16 &&
-         g.stride_h <= hopper_stride && g.stride_w <= hopper_stride && g.r <= hopper_taps && g.s <= hopper_taps && tiles < 1 << 30;
+  int depth = hopper_depth(precision), h = g.out_h > g.in_h ? g.out_h : g.in_h, w = g.out_w > g.in_w ? g.out_w : g.in_w;
+  bool rounds = precision == BS_BF16 || precision == BS_TF32, counts = (double)g.n * h * w * ceil_div(g.out_c, 32) < 1 << 30;
+  return has_hopper_code && rounds && counts && g.groups == 1 && g.in_c % 4 == 0 && ceil_div(g.in_c, depth) * depth * 2 <= g.in_c * 3 &&
+         tile_for(g.out_c) != tile_16 && g.stride_h <= hopper_stride && g.stride_w <= hopper_stride && g.r <= hopper_taps && g.s <= hopper_taps;
 }
 
 // on_hopper decides whether that kernel computes it.

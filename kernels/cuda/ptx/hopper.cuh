@@ -90,8 +90,8 @@ template <int count> __device__ __forceinline__ void take_registers() {
 
 // ---- wgmma ----
 
-// matrix_descriptor describes a matrix of 2-byte elements in shared memory that is made of 8 x 8 matrices of 128
-// contiguous bytes, each 8 rows of 16 bytes (no swizzle). Its rows are the columns of the product, and the terms lie
+// matrix_descriptor describes a matrix in shared memory that is made of matrices of 128 contiguous bytes, each 8 rows
+// of 16 bytes (no swizzle). Its rows are the columns of the product, and the terms lie
 // side by side. term_step and row_step are the bytes from one such matrix to the next along the terms and the rows.
 __device__ __forceinline__ uint64_t matrix_descriptor(const void *start, int term_step, int row_step) {
   return (uint64_t)(shared_address(start) >> 4 & 0x3fff) | (uint64_t)(term_step >> 4) << 16 | (uint64_t)(row_step >> 4) << 32;
@@ -112,49 +112,52 @@ template <int N> __device__ __forceinline__ void settle(float (&sum)[N]) {
   for (int i = 0; i < N; i++) asm volatile("" : "+f"(sum[i])::"memory");
 }
 
+// multiply_async is d += a b for a of 64 x 16 and b of 16 x 2 D bfloat16s, by a warpgroup. Warp w of it holds rows
+// 16 w to 16 w + 15 of a and d. Lane 4 g + t holds a as mma_bf16's, and of d d[4 j + 2 h + e] = (g + 8 h, 8 j + 2 t + e).
+// Until wait_products says so, d is not there, and neither a nor b may be changed.
+//
+// multiply_async_tf32 is the same for a of 64 x 8 and b of 8 x 2 D tf32 numbers, a as mma_tf32's.
 #define BS_SUMS8(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define BS_SUMS16(d, i) BS_SUMS8(d, i), BS_SUMS8(d, i + 8)
 #define BS_SUMS32(d, i) BS_SUMS16(d, i), BS_SUMS16(d, i + 16)
 #define BS_FACTORS "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+#define BS_WGMMA "{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\nwgmma.mma_async.sync.aligned."
+#define BS_MULTIPLY_ASYNC(name, type, transposed)                                                                  \
+  __device__ __forceinline__ void name(float (&d)[16], const uint32_t (&a)[4], uint64_t b) { \
+    asm volatile(BS_WGMMA "m64n32" type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, " \
+                 "{%16, %17, %18, %19}, %20, p, 1, 1" transposed ";\n}" \
+                 : BS_SUMS16(d, 0) \
+                 : BS_FACTORS); \
+  } \
+  __device__ __forceinline__ void name(float (&d)[32], const uint32_t (&a)[4], uint64_t b) { \
+    asm volatile(BS_WGMMA "m64n64" type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+                 "{%32, %33, %34, %35}, %36, p, 1, 1" transposed ";\n}" \
+                 : BS_SUMS32(d, 0) \
+                 : BS_FACTORS); \
+  } \
+  __device__ __forceinline__ void name(float (&d)[64], const uint32_t (&a)[4], uint64_t b) { \
+    asm volatile(BS_WGMMA "m64n128" type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+                 "{%64, %65, %66, %67}, %68, p, 1, 1" transposed ";\n}" \
+                 : BS_SUMS32(d, 0), BS_SUMS32(d, 32) \
+                 : BS_FACTORS); \
+  }
 
-// multiply_async is d += a b for a of 64 x 16 and b of 16 x 2 D bfloat16s, by a warpgroup. Warp w of it holds rows
-// 16 w to 16 w + 15 of a and d. Lane 4 g + t holds a as mma_bf16's, and of d d[4 j + 2 h + e] = (g + 8 h, 8 j + 2 t + e).
-// Until wait_products says so, d is not there, and neither a nor b may be changed.
-__device__ __forceinline__ void multiply_async(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-               "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-               "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}"
-               : BS_SUMS16(d, 0)
-               : BS_FACTORS);
-}
-
-__device__ __forceinline__ void multiply_async(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-               "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-               "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"
-               : BS_SUMS32(d, 0)
-               : BS_FACTORS);
-}
-
-__device__ __forceinline__ void multiply_async(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-               "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-               "{%64, %65, %66, %67}, %68, p, 1, 1, 0;\n}"
-               : BS_SUMS32(d, 0), BS_SUMS32(d, 32)
-               : BS_FACTORS);
-}
+BS_MULTIPLY_ASYNC(multiply_async, "k16.f32.bf16.bf16", ", 0")
+BS_MULTIPLY_ASYNC(multiply_async_tf32, "k8.f32.tf32.tf32", "")
 
 #undef BS_SUMS8
 #undef BS_SUMS16
 #undef BS_SUMS32
 #undef BS_FACTORS
+#undef BS_WGMMA
+#undef BS_MULTIPLY_ASYNC
 
 } // namespace cuda
 } // namespace bs

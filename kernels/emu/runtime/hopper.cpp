@@ -41,6 +41,7 @@ struct Product {
   const uint32_t *left; // the thread's registers, which must stay as they are
   uint32_t kept[4], quad[4][4];
   uint64_t right;
+  bool tf32;
 };
 
 struct ThreadProducts {
@@ -119,30 +120,40 @@ void copy_elements(const Map &m, const std::array<int, 4> &first, float *to) {
 
 // ---- matrices -------------------------------------------------------------------------------
 
-// A descriptor, K-major, without swizzle: bits 0 to 13 the address, 16 to 29 the step from 8 terms to the next 8, 32
-// to 45 that from 8 rows to the next 8, in units of 16 bytes; 49 to 51 an offset, 62 and 63 the swizzle.
-const uint16_t *eight_terms(uint64_t descriptor, int row, int eight) {
+// A descriptor, K-major, without swizzle: bits 0 to 13 the address, 16 to 29 the step from 16 bytes of terms to the next,
+// 32 to 45 that from 8 rows to the next 8, in units of 16 bytes; 49 to 51 an offset, 62 and 63 the swizzle.
+const char *sixteen_bytes(uint64_t descriptor, int row, int unit) {
   if (descriptor >> 46) hang("a matrix descriptor has a swizzle or an offset, which are not emulated");
   auto bytes = [&](int bit) { return (int64_t)(descriptor >> bit & 0x3fff) << 4; };
-  const char *p = (const char *)dynamic_shared() + (bytes(0) - shared_begin) + row / 8 * bytes(32) + row % 8 * 16 + eight * bytes(16);
+  const char *p = (const char *)dynamic_shared() + (bytes(0) - shared_begin) + row / 8 * bytes(32) + row % 8 * 16 + unit * bytes(16);
   expect_shared(p, 16);
-  return (const uint16_t *)p;
+  return p;
 }
 
-float bf16(uint32_t bits) { return __uint_as_float(bits << 16); }
+// terms_of reads the elements of some registers: four tf32 numbers, of which the lower bits are cut, or eight bfloat16s.
+int terms_of(const void *from, int registers, bool tf32, float *to) {
+  for (int i = 0; i < registers; i++) {
+    uint32_t bits;
+    memcpy(&bits, (const char *)from + 4 * i, 4);
+    if (tf32)
+      *to++ = __uint_as_float(bits & 0xffffe000u);
+    else
+      *to++ = __uint_as_float(bits << 16), *to++ = __uint_as_float(bits & 0xffff0000u);
+  }
+  return tf32 ? registers : 2 * registers;
+}
 
 // multiply adds a product to the thread's sums: rows lane / 4 and 8 further on, columns 8 j + 2 (lane % 4) and the next.
 void multiply(const Product &p, int lane, float *sum) {
-  float left[2][16];
-  for (int r = 0; r < 4; r++) // register r of a lane t of four: rows + 8 (r % 2), terms 2 t + 8 (r / 2) and the next
-    for (int t = 0; t < 4; t++)
-      for (int e = 0; e < 2; e++) left[r % 2][r / 2 * 8 + 2 * t + e] = bf16(p.quad[t][r] >> 16 * e & 0xffff);
+  float left[2][2][8], right[8]; // left: of a row, of either half of the terms
+  for (int r = 0; r < 4; r++)    // register r: row + 8 (r % 2), half r / 2 of the terms, of which each lane of four has a part
+    for (int t = 0, at = 0; t < 4; t++) at += terms_of(&p.quad[t][r], 1, p.tf32, left[r % 2][r / 2] + at);
   for (int j = 0; j < p.columns / 8; j++)
     for (int e = 0; e < 2; e++)
-      for (int eight = 0; eight < 2; eight++) {
-        const uint16_t *right = eight_terms(p.right, 8 * j + 2 * (lane % 4) + e, eight);
+      for (int half = 0; half < 2; half++) {
+        int terms = terms_of(sixteen_bytes(p.right, 8 * j + 2 * (lane % 4) + e, half), 4, p.tf32, right);
         for (int h = 0; h < 2; h++)
-          for (int k = 0; k < 8; k++) sum[4 * j + 2 * h + e] += left[h][8 * eight + k] * bf16(right[k]);
+          for (int k = 0; k < terms; k++) sum[4 * j + 2 * h + e] += left[h][half][k] * right[k];
       }
 }
 
@@ -204,7 +215,7 @@ void commit_products() {
   t.fenced = false;
 }
 
-void multiply_async(float *sum, int columns, const uint32_t *left, uint64_t right) {
+void multiply_async(float *sum, int columns, const uint32_t *left, uint64_t right, bool tf32) {
   struct Operands {
     uint64_t right;
     uint32_t left[4];
@@ -213,7 +224,7 @@ void multiply_async(float *sum, int columns, const uint32_t *left, uint64_t righ
   ThreadProducts &t = products[(size_t)thread()];
   if (!t.fenced) hang("a product without a fence since the last group");
   t.issued++;
-  Product p = {sum, columns, t.group, left, {}, {}, right};
+  Product p = {sum, columns, t.group, left, {}, {}, right, tf32};
   memcpy(p.kept, left, sizeof p.kept);
   for (int i = 0; i < 4; i++) {
     const Operands &other = all[lane() / 4 * 4 + i];

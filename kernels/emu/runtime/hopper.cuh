@@ -39,7 +39,8 @@ inline void fence_products() { emu::fence_products(); }
 inline void commit_products() { emu::commit_products(); }
 template <int newest> void wait_products() { emu::wait_products(newest); }
 template <int N> void settle(float (&)[N]) {}
-template <int N> void multiply_async(float (&d)[N], const uint32_t (&a)[4], uint64_t b) { emu::multiply_async(d, 2 * N, a, b); }
+template <int N> void multiply_async(float (&d)[N], const uint32_t (&a)[4], uint64_t b) { emu::multiply_async(d, 2 * N, a, b, false); }
+template <int N> void multiply_async_tf32(float (&d)[N], const uint32_t (&a)[4], uint64_t b) { emu::multiply_async(d, 2 * N, a, b, true); }
 
 } // namespace cuda
 } // namespace bs

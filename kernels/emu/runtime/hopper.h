@@ -23,7 +23,7 @@ void copy_box(void *shared, const void *map, const int *first, const void *barri
 void fence_products();
 void commit_products();
 void wait_products(int newest);
-void multiply_async(float *sum, int columns, const uint32_t *left, uint64_t right);
+void multiply_async(float *sum, int columns, const uint32_t *left, uint64_t right, bool tf32);
 
 } // namespace emu
 
