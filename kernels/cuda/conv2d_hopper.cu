@@ -59,7 +59,7 @@ void set_groups(HopperGemm &p, const HopperAxis &h, const HopperAxis &w) {
 }
 
 template <int N, int Blocks, int32_t precision> bs_status launch_tiles(const HopperGemm &p, void *stream) {
-  int processors = queue_of(stream).processors, blocks = processors > 0 && processors < p.tiles ? processors : p.tiles;
+  int processors = queue_of(stream).processors, blocks = processors < p.tiles ? processors : p.tiles;
   return launch(stream, hopper_kernel<N, Blocks, precision>, dim3((unsigned)blocks), dim3(hopper_threads),
                 (size_t)hopper_shared_bytes(p.tile, N), p);
 }
@@ -79,7 +79,7 @@ bs_status phase(const PixelGemm &g, const HopperAxis &h, const HopperAxis &w, co
   p.chunks = ceil_div(g.in_c, depth), p.col_tiles = ceil_div(g.out_c, width), p.filters = p.col_tiles * width;
   p.step_h = h.step, p.step_w = w.step, p.tap_step_h = h.tap_step, p.tap_step_w = w.tap_step;
   p.out_first_h = h.out_first, p.out_first_w = w.out_first, p.out_step_h = h.out_step, p.out_step_w = w.out_step;
-  p.tile = hopper_tile(h, w, g.n, width, p.filters, depth);
+  p.tile = hopper_tile(h, w, g.n, width, p.filters, depth, queue_of(stream).processors);
   p.tiles_h = ceil_div(h.count, 1 << p.tile.log_h), p.tiles_w = ceil_div(w.count, 1 << p.tile.log_w);
   p.tiles = ceil_div(g.n, 1 << p.tile.log_n) * p.tiles_h * p.tiles_w * p.col_tiles;
   set_groups(p, h, w);

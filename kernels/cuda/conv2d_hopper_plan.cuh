@@ -84,9 +84,9 @@ inline bool set_stages(HopperTile &t, const HopperAxis &h, const HopperAxis &w, 
   return true;
 }
 
-// hopper_clocks is about how long a GPU of 132 multiprocessors takes for a chunk of all tiles. In a cycle a
-// multiprocessor multiplies 64 x 64 pairs of bytes, reads 128 bytes of shared memory and gets some 24 bytes from L2.
-inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth) {
+// hopper_clocks is about how long a GPU takes for a chunk of all tiles. In a cycle a multiprocessor
+// multiplies 64 x 64 pairs of bytes, reads 128 bytes of shared memory and gets some 24 bytes from L2.
+inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth, int processors) {
   int taps = 0;
   for (int i = 0; i < h.runs; i++)
     for (int j = 0; j < w.runs; j++) taps += h.run[i].taps * w.run[j].taps;
@@ -97,12 +97,13 @@ inline double hopper_clocks(const HopperTile &t, const HopperAxis &h, const Hopp
   double tiles = (double)ceil_div(n, 1 << t.log_n) * ceil_div(h.count, 1 << t.log_h) * ceil_div(w.count, 1 << t.log_w) * (filters / width);
   double most = multiply > shared ? multiply : shared;
   most = l2 > most ? l2 : most;
-  return ceil(tiles / 132) * (most + 0.1 * (multiply + shared + l2));
+  return ceil(tiles / processors) * (most + 0.1 * (multiply + shared + l2));
 }
 
-// hopper_tile finds the fastest tile. With up to hopper_taps taps along an axis there always is one.
+// hopper_tile finds the fastest tile. With up to hopper_taps taps along an axis there always is one. It may depend on the
+// GPU: in any tile the terms of a sum come in the same order.
 constexpr int hopper_taps = 7;
-inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth) {
+inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, int width, int filters, int depth, int processors) {
   HopperTile best = {};
   double least = 0;
   for (int blocks = 1; blocks <= 2; blocks++)
@@ -110,7 +111,7 @@ inline HopperTile hopper_tile(const HopperAxis &h, const HopperAxis &w, int n, i
       for (int log_h = 0; log_h + log_w <= 6 + blocks; log_h++) {
         HopperTile t = {blocks, log_w, log_h, 6 + blocks - log_w - log_h, 0, 0, 0, 0};
         if (!set_stages(t, h, w, width, depth)) continue;
-        double clocks = hopper_clocks(t, h, w, n, width, filters, depth);
+        double clocks = hopper_clocks(t, h, w, n, width, filters, depth, processors);
         if (least > 0 && clocks >= least) continue;
         best = t, least = clocks;
       }

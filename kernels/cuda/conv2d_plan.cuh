@@ -76,7 +76,7 @@ inline bool hopper_shape(const PixelGemm &g, int32_t precision) {
 
 // on_hopper decides whether that kernel computes it.
 inline bool on_hopper(const bs_cuda_queue &queue, const PixelGemm &g, int32_t precision) {
-  return queue.capability == 90 && queue.encode_tiled && hopper_shape(g, precision) && aligned(g.in);
+  return queue.capability == 90 && queue.processors > 0 && queue.encode_tiled && hopper_shape(g, precision) && aligned(g.in);
 }
 
 // with_weight_tile calls run with the tile for a weight gradient of `rows` filters.
