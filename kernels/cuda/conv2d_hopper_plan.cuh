@@ -73,7 +73,8 @@ inline int hopper_shared_bytes(const HopperTile &t, int width) {
 inline bool set_stages(HopperTile &t, const HopperAxis &h, const HopperAxis &w, int width, int depth) {
   if (h.read(0, 1 << t.log_h) * h.step > 256 || w.read(0, 1 << t.log_w) * w.step > 256) return false; // cuTensorMapEncodeTiled
   int pixels = hopper_pixels(t, h, w).largest;
-  t.float_bytes = ceil_div(pixels * depth * 4, 128) * 128, t.round_bytes = pixels * hopper_line;
+  auto lines = [](int bytes) { return ceil_div(bytes, 128) * 128; }; // copies and matrices begin at whole ones
+  t.float_bytes = lines(pixels * depth * 4), t.round_bytes = lines(pixels * hopper_line);
   t.float_stages = 2, t.weight_stages = 3;
   auto fits = [&] { return hopper_shared_bytes(t, width) <= hopper_shared; };
   if (!fits()) return false;
