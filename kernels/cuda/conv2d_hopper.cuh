@@ -130,7 +130,7 @@ template <int N, int32_t precision> __device__ __forceinline__ void copy_tiles(c
 
 // rounded_place is the byte of a unit of 16 bytes of a pixel in a rounded stage: those of any 8 pixels side by side lie in
 // different banks (ldmatrix reads so).
-__device__ __forceinline__ int rounded_place(int pixel, int unit) { return pixel * hopper_line + (unit ^ pixel / 2 % 4) * 16; }
+__device__ __forceinline__ int rounded_place(int pixel, int unit) { return pixel * hopper_line + (unit ^ (pixel >> 1 & 3)) * 16; }
 
 // put_rounded writes 4 channels of a pixel, of the pixel's `quad`th four.
 template <int32_t precision> __device__ __forceinline__ void put_rounded(unsigned char *stage, int pixel, int quad, const lanes<4> &v) {
