@@ -17,7 +17,8 @@ int64_t packed_bytes(const PixelGemm &g, int depth) {
 // pack_weights_kernel rounds the weights and lays them out as a block copies and multiplies them: for each tap and
 // chunk of channels, each 8 filters' four matrices of 128 bytes (matrix_descriptor). A thread writes 16 bytes of a filter.
 template <bool backward, int32_t precision>
-__global__ void __launch_bounds__(256) pack_weights_kernel(const float *w, uint4 *packed, int taps, int in_c, int out_c, int chunks, int filters, int units) {
+__global__ void __launch_bounds__(256)
+    pack_weights_kernel(const float *w, uint4 *packed, int taps, int in_c, int out_c, int chunks, int filters, int units) {
   constexpr int depth = hopper_depth(precision), count = depth / 4;
   int i = (int)(blockIdx.x * 256 + threadIdx.x);
   if (i >= units) return;
@@ -89,7 +90,9 @@ bs_status phase(const PixelGemm &g, const HopperAxis &h, const HopperAxis &w, co
     ((bs_cuda_queue *)stream)->error = error;
     return BS_DEVICE_ERROR;
   }
-  return width == 32 ? launch_width<32, precision>(p, stream) : width == 64 ? launch_width<64, precision>(p, stream) : launch_width<128, precision>(p, stream);
+  if (width == 32) return launch_width<32, precision>(p, stream);
+  if (width == 64) return launch_width<64, precision>(p, stream);
+  return launch_width<128, precision>(p, stream);
 }
 
 // flatten makes images of 1 x 1 of the pixels where each output sees its own pixel alone: no tile has an edge then.
