@@ -60,9 +60,9 @@ CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_HEADERS := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh)
 EMU          := build/emu
 EMU_SANITIZE := # of g++, as in address,undefined
-EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unknown-pragmas -Ikernels/emu/runtime -Ikernels -Ikernels/cuda
+EMU_FLAGS    := -std=c++17 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -Ikernels/emu/runtime -Ikernels -Ikernels/cuda
 EMU_FLAGS    += $(if $(EMU_SANITIZE),-fsanitize=$(EMU_SANITIZE) -fno-sanitize-recover=undefined)
-EMU_OBJECTS  := $(patsubst kernels/cuda/%.cu,$(EMU)/%.o,$(CUDA_SOURCES)) $(EMU)/runtime/emu.o $(EMU)/runtime/table.o $(EMU)/runtime/driver.o
+EMU_OBJECTS  := $(patsubst kernels/cuda/%.cu,$(EMU)/%.o,$(CUDA_SOURCES)) $(addprefix $(EMU)/runtime/,emu.o hopper.o table.o driver.o)
 EMU_HEADERS  := $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*.h kernels/emu/runtime/*.cuh)
 
 .PHONY: emu test-emu
@@ -75,7 +75,7 @@ $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 $(EMU)/libnccl.so.2: $(EMU)/nccl/nccl.o $(EMU)/libbroadside_emu.so
 	$(CXX) $(EMU_FLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $< -L$(EMU) -lbroadside_emu
 
-$(EMU)/faults: $(EMU)/testdata/faults.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
+$(EMU)/faults: $(EMU)/testdata/faults.o $(addprefix $(EMU)/runtime/,emu.o hopper.o driver.o)
 	$(CXX) $(EMU_FLAGS) -o $@ $^
 
 $(EMU)/%.o: kernels/cuda/%.cu $(EMU_HEADERS)

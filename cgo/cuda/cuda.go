@@ -13,6 +13,9 @@ package cuda
 //   const bs_kernels *(*own)(void) = (const bs_kernels *(*)(void))bs_driver_symbol("bs_emulated_cuda_table");
 //   return own ? own() : &bs_cuda_table;
 // }
+//
+// // NULL where the driver is of CUDA 11.
+// static bs_encode_tiled encode_tiled(void) { return (bs_encode_tiled)bs_driver_symbol("cuTensorMapEncodeTiled"); }
 import "C"
 
 import (
@@ -21,6 +24,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"gorgonia.org/cu"
 
@@ -101,9 +105,10 @@ type Device struct {
 	dev     cu.Device
 	context cu.CUContext
 	stream  cu.Stream
-	marker  cu.Event // of Follow
-	graphs  bool     // capture passes
-	each    bool     // wait after each call
+	marker  cu.Event        // of Follow
+	queue   C.bs_cuda_queue // of a call, but for where its fault goes
+	graphs  bool            // capture passes
+	each    bool            // wait after each call
 
 	mu      sync.Mutex
 	reached map[int]bool // GPUs whose memory was made accessible
@@ -188,8 +193,26 @@ func (d *Device) open() (err error) {
 		if d.marker, err = cu.MakeEvent(cu.DisableTiming); err != nil {
 			return err
 		}
+		if err = d.describeQueue(); err != nil {
+			return err
+		}
 		return d.staging.open()
 	})
+}
+
+// describeQueue fills in what the kernels need to know of the GPU. Without a function that describes tensors they use
+// none of the kernels that are for compute capability 9.0 alone.
+func (d *Device) describeQueue() error {
+	processors, err := d.dev.Attribute(cu.MultiprocessorCount)
+	if err != nil {
+		return fmt.Errorf("counting multiprocessors: %w", err)
+	}
+	d.queue.device, d.queue.stream = C.int32_t(d.gpu.Ordinal), C.CUstream(unsafe.Pointer(d.stream.C()))
+	d.queue.capability, d.queue.processors = C.int32_t(10*d.gpu.Major+d.gpu.Minor), C.int32_t(processors)
+	if os.Getenv("BROADSIDE_CUDA_HOPPER") != "0" {
+		d.queue.encode_tiled = C.encode_tiled()
+	}
+	return nil
 }
 
 // inContext calls work on a thread that has the GPU's context.

@@ -13,6 +13,7 @@
 //
 //	BROADSIDE_CUDA_GRAPHS=0  queues every call by itself, always
 //	BROADSIDE_CUDA_SYNC=1    waits after every call, so that a failure names the call; implies the above
+//	BROADSIDE_CUDA_HOPPER=0  keeps to kernels that all GPUs have, also where compute capability 9.0 has its own
 //	BROADSIDE_LIBCUDA=FILE   is loaded as the driver instead of libcuda.so.1
 package cuda
 

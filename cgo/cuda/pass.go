@@ -115,7 +115,6 @@ func (d *Device) Prepare(calls []kernels.Call) (kernels.Pass, error) {
 	}
 	queues := (*C.bs_cuda_queue)(C.calloc(C.size_t(max(len(calls), 1)), C.sizeof_bs_cuda_queue))
 	p.c = (*C.prepared)(C.calloc(1, C.sizeof_prepared))
-	stream := C.CUstream(unsafe.Pointer(d.stream.C()))
 	if queues == nil || p.c == nil {
 		d.mu.Lock()
 		d.faults.put(p.faults)
@@ -126,10 +125,11 @@ func (d *Device) Prepare(calls []kernels.Call) (kernels.Pass, error) {
 		return nil, fmt.Errorf("%s: preparing %d calls: out of memory", d.name, len(calls))
 	}
 	for i, q := 0, unsafe.Slice(queues, len(calls)); i < len(calls); i++ {
-		q[i].device, q[i].stream, q[i].fault = C.int32_t(d.gpu.Ordinal), stream, (*C.int32_t)(&p.faults[i])
+		q[i] = d.queue
+		q[i].fault = (*C.int32_t)(&p.faults[i])
 	}
 	p.c.table, p.c.call, p.c.queue, p.c.n = (*C.bs_kernels)(d.table.Pointer()), (*C.bs_call)(list.Pointer()), queues, C.int32_t(len(calls))
-	p.c.context, p.c.stream = *(*C.CUcontext)(unsafe.Pointer(&d.context)), stream
+	p.c.context, p.c.stream = *(*C.CUcontext)(unsafe.Pointer(&d.context)), d.queue.stream
 	if d.each {
 		p.c.each = 1
 	}

@@ -32,9 +32,9 @@ func Run(t *testing.T, dev kernels.Device) {
 	}
 }
 
-// RunApart is Run with every argument of a call in a memory of its own that ends where the argument does: for
+// Apart returns the device with every argument of a call in a memory of its own that ends where the argument does: for
 // devices that notice an access behind it.
-func RunApart(t *testing.T, dev kernels.Device) { Run(t, apartDevice{dev}) }
+func Apart(dev kernels.Device) kernels.Device { return apartDevice{dev} }
 
 // Kernel checks one kernel of the device.
 func Kernel(r Reporter, dev kernels.Device, k kernels.Kernel) {
@@ -145,7 +145,7 @@ func newCase(k kernels.Kernel, p problem, number int, exact bool) (*testCase, er
 	if err != nil {
 		return nil, err
 	}
-	c := &testCase{kernel: k, problem: p, layout: layout, values: make([][]float64, len(layout)), aliasOf: -1, aligned: number%2 == 0}
+	c := &testCase{kernel: k, problem: p, layout: layout, values: make([][]float64, len(layout)), aliasOf: -1, aligned: p.aligned || (number+number/4)%2 == 0}
 	f := filler{stream: philox.NewStream(uint64(number), philox.Probe, uint32(k), 0, 0), kernel: k, problem: p, exact: exact}
 	for i, a := range layout {
 		switch {

@@ -5,13 +5,14 @@ import "broadside/kernels"
 // A problem is one call to check. The zero values mean: every optional argument given, one
 // batch-norm parameter set, no aliasing.
 type problem struct {
-	shape  kernels.Shape
-	absent []string // optional arguments that are NULL
-	sets   int      // batch-norm parameter sets
-	alias  string   // this output shares the memory of the input aliasOf
-	of     string
-	exact  bool    // every step is exact on small dyadic numbers, in any order
-	shift  float64 // added to the random x of batch norm: a mean of that many standard deviations
+	shape   kernels.Shape
+	absent  []string // optional arguments that are NULL
+	sets    int      // batch-norm parameter sets
+	alias   string   // this output shares the memory of the input aliasOf
+	of      string
+	exact   bool    // every step is exact on small dyadic numbers, in any order
+	aligned bool    // arguments begin at multiples of 64 bytes, which else is so for half of the problems
+	shift   float64 // added to the random x of batch norm: a mean of that many standard deviations
 }
 
 // problems returns the problems of a kernel.
@@ -99,8 +100,25 @@ var convShapes = []kernels.Conv2D{
 	linear(1, 1, 1), linear(1, 64, 10), linear(7, 64, 10), linear(5, 33, 17), linear(33, 7, 1), linear(3, 100, 128),
 }
 
+// alignedShapes are for kernels that take aligned rows of many channels: wide and narrow tiles of pixels, each width of
+// filters, strides, taps that look beyond every edge, several images in a tile.
+var alignedShapes = []kernels.Conv2D{
+	conv(3, 17, 18, 32, 32, 3, 3, 1, 1, 1),
+	conv(9, 7, 7, 64, 64, 3, 3, 1, 1, 1),
+	conv(2, 15, 16, 28, 128, 3, 3, 1, 1, 1),
+	conv(33, 4, 4, 32, 128, 3, 3, 1, 1, 1),
+	conv(2, 19, 18, 60, 96, 3, 3, 2, 1, 1),
+	conv(5, 8, 9, 128, 32, 1, 1, 2, 0, 1),
+	conv(1, 24, 40, 64, 128, 1, 1, 1, 0, 1),
+	conv(2, 17, 16, 32, 48, 5, 5, 2, 2, 1),
+	conv(3, 6, 5, 48, 64, 7, 7, 1, 4, 1),
+	convHW(3, 9, 12, 96, 32, 2, 3, 1, 2, 1, 0, 1),
+	convHW(2, 21, 10, 32, 60, 3, 1, 2, 1, 0, 1, 1),
+}
+
 // convProblems runs every shape in every precision with two of the eight settings of bias, accumulate and relu,
-// another two each time, and the first shapes with all. Where factors are rounded one setting is left out.
+// another two each time, and the first shapes with all. Where factors are rounded one setting is left out. Aligned shapes
+// are for rounded factors.
 func convProblems(k kernels.Kernel) []problem {
 	var list []problem
 	for i, s := range convShapes {
@@ -113,6 +131,14 @@ func convProblems(k kernels.Kernel) []problem {
 		list = append(list, convSettings(k, s, settings[1:])...)
 		s.Precision = kernels.TF32
 		list = append(list, convSettings(k, s, settings[:len(settings)-1])...)
+	}
+	for i, s := range alignedShapes {
+		for _, s.Precision = range []kernels.Precision{kernels.BF16, kernels.TF32} {
+			for _, p := range convSettings(k, s, []int{i, i*3 + 5}) {
+				p.aligned = true
+				list = append(list, p)
+			}
+		}
 	}
 	return list
 }

@@ -70,7 +70,7 @@ struct Axis {
   }
 
   // backward is the phase of `pixel`, one of the first `stride`.
-  static __device__ Axis backward(int size, int kernel, int stride, int pad, int pixel) {
+  static __host__ __device__ Axis backward(int size, int kernel, int stride, int pad, int pixel) {
     int a = (pixel + pad) % stride, j = (pixel + pad) / stride;
     int taps = a < kernel ? (kernel - a + stride - 1) / stride : 0;
     return {taps, (size - 1 - pixel) / stride + 1, 1, j - (taps - 1), stride, pixel, a + stride * (taps - 1)};

@@ -2,6 +2,7 @@
 #ifndef BROADSIDE_CUDA_CONV2D_PLAN_CUH
 #define BROADSIDE_CUDA_CONV2D_PLAN_CUH
 
+#include "conv2d_hopper_plan.cuh"
 #include "conv2d_mma.cuh"
 #include "conv2d_simt.cuh"
 #include "conv2d_tf32.cuh"
@@ -61,6 +62,21 @@ template <typename Run> bs_status with_pixel_tile(int cols, int32_t precision, c
     break;
   }
   return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 32, 1>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
+}
+
+// hopper_shape reports whether a product of pixels and weights is one that compute capability 9.0 has a kernel for
+// (conv2d_hopper.cuh): tensor maps need rows of a multiple of 16 bytes, and where more than a third of the channels or
+// about as many filters would be padding, mma.sync does not pad.
+inline bool hopper_shape(const PixelGemm &g, int32_t precision) {
+  int depth = hopper_depth(precision), h = g.out_h > g.in_h ? g.out_h : g.in_h, w = g.out_w > g.in_w ? g.out_w : g.in_w;
+  bool rounds = precision == BS_BF16 || precision == BS_TF32, counts = (double)g.n * h * w * ceil_div(g.out_c, 32) < 1 << 30;
+  return has_hopper_code && rounds && counts && g.groups == 1 && g.in_c % 4 == 0 && ceil_div(g.in_c, depth) * depth * 2 <= g.in_c * 3 &&
+         tile_for(g.out_c) != tile_16 && g.stride_h <= hopper_stride && g.stride_w <= hopper_stride && g.r <= hopper_taps && g.s <= hopper_taps;
+}
+
+// on_hopper decides whether that kernel computes it.
+inline bool on_hopper(const bs_cuda_queue &queue, const PixelGemm &g, int32_t precision) {
+  return queue.capability == 90 && queue.processors > 0 && queue.encode_tiled && hopper_shape(g, precision) && aligned(g.in);
 }
 
 // with_weight_tile calls run with the tile for a weight gradient of `rows` filters.

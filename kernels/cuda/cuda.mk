@@ -20,6 +20,7 @@ CUDA_KNOWN   := $(if $(NVCC),$(patsubst sm_%,%,$(shell $(NVCC) --help 2>/dev/nul
 CUDA_NEWEST  := $(lastword $(foreach a,80 90 100,$(filter $a,$(CUDA_KNOWN))))
 CUDA_ARCHS   ?= 80 $(if $(filter 90a,$(CUDA_KNOWN)),90a,90) $(filter 100,$(CUDA_KNOWN))
 NVCC_FLAGS   := -O3 -std=c++17 --extended-lambda -Xptxas -v -Xcompiler -fPIC,-Wall -Ikernels -Ikernels/cuda -Ikernels/cuda/ptx
+NVCC_FLAGS   += $(if $(filter 90a,$(CUDA_ARCHS)),-DBROADSIDE_SM90A)
 NVCC_CODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_$(CUDA_NEWEST),code=compute_$(CUDA_NEWEST)
 CUDA_OBJECTS := $(patsubst kernels/cuda/%.cu,$(CUDA)/%.o,$(CUDA_SOURCES))
 

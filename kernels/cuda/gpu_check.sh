@@ -34,7 +34,8 @@ fi
 export BROADSIDE_TEST_DEVICE=cuda
 step device cgo/cuda ./cuda.test -test.v -test.run 'Test[^C]'
 step 'NCCL, where libnccl.so.2 is installed' engine/collective/nccl ./nccl.test -test.v
-step conformance cgo/cuda ./cuda.test -test.v -test.run TestConformance
+step conformance cgo/cuda ./cuda.test -test.v -test.run 'TestConformance$'
+step 'conformance without Hopper kernels' cgo/cuda ./cuda.test -test.v -test.run TestConformanceWithoutHopper
 step goldens engine/graph ./graph.test -test.v -test.run 'Golden|Derivative|SGD|Eigen|Attack'
 step 'one device against several' engine ./engine.test -test.v -test.run TestDeviceCountDoesNotChangeBits
 step 'run against re-run' engine ./engine.test -test.v -test.run TestRerunIsBitEqual
@@ -55,7 +56,7 @@ elif [ -z "$sanitizer" ]; then
   say '== compute-sanitizer: not on this host; memcheck and racecheck did NOT run'
 else
   for tool in memcheck racecheck; do
-    step "$tool" cgo/cuda "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 20 ./cuda.test -test.run TestConformance
+    step "$tool" cgo/cuda "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 20 ./cuda.test -test.run 'TestConformance$'
   done
 fi
 
@@ -64,6 +65,10 @@ for precision in f32 tf32 bf16; do
   step "bench step resnet20 $precision" . bin/broadside-cuda bench step --device cuda --model resnet20 --batch 1024 --leaf 1024 --precision $precision --time "$time"
   step "bench step resnet18-cifar $precision" . bin/broadside-cuda bench step --device cuda --model resnet18-cifar --batch 1024 --leaf 1024 --precision $precision --time "$time"
   step "bench kernels resnet50 $precision" . bin/broadside-cuda bench kernels --device cuda --shapes resnet50 --leaf 64 --precision $precision --time "$time"
+done
+# What the kernels of compute capability 9.0 gain, where this is one.
+for precision in tf32 bf16; do
+  step "bench kernels resnet50 $precision without Hopper kernels" . env BROADSIDE_CUDA_HOPPER=0 bin/broadside-cuda bench kernels --device cuda --shapes resnet50 --leaf 64 --precision $precision --time "$time"
 done
 step 'bench step resnet50' . bin/broadside-cuda bench step --device cuda --model resnet50 --batch 256 --leaf 64 --precision bf16 --time "$time"
 step 'bench hvp' . bin/broadside-cuda bench hvp --device cuda --model resnet20 --samples 1024 --time "$time"

@@ -51,10 +51,10 @@ func build(t *testing.T, name string) string {
 	return filepath.Join("../..", file)
 }
 
-// emulated is the emulated table as a device.
-func emulated(t *testing.T) kernels.Device {
+// emulated is the emulated table as a device of a compute capability, 80 or 90.
+func emulated(t *testing.T, capability int) kernels.Device {
 	t.Helper()
-	table, err := Table(build(t, "libbroadside_emu.so"))
+	table, err := Table(build(t, "libbroadside_emu.so"), capability)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +66,23 @@ func emulated(t *testing.T) kernels.Device {
 }
 
 func TestConformance(t *testing.T) {
-	dev := emulated(t)
+	dev := emulated(t, 80)
 	if sanitizers != "" {
-		conformance.RunApart(t, dev)
+		conformance.Run(t, conformance.Apart(dev))
 		return
 	}
 	conformance.Run(t, dev)
+}
+
+// Compute capability 9.0 has kernels of its own for these.
+func TestConformanceHopper(t *testing.T) {
+	dev := emulated(t, 90)
+	if sanitizers != "" {
+		dev = conformance.Apart(dev)
+	}
+	for _, k := range []kernels.Kernel{kernels.Conv2DForward, kernels.Conv2DBackwardInput} {
+		t.Run(k.String(), func(t *testing.T) { conformance.Kernel(t, dev, k) })
+	}
 }
 
 // The emulator sees what would go wrong on a GPU.
@@ -82,21 +93,30 @@ func TestFaults(t *testing.T) {
 		behindShared, behindArgument = "AddressSanitizer: use-after-poison", "AddressSanitizer: heap-buffer-overflow"
 	}
 	for name, want := range map[string]string{
-		"two barriers":                     "right",
-		"no first barrier":                 "wrong",
-		"no second barrier":                "wrong",
-		"a warp barrier":                   "right",
-		"no warp barrier":                  "wrong",
-		"waiting for a copy":               "right",
-		"not waiting for a copy":           "wrong",
-		"48 KiB of shared memory":          "right",
-		"more shared memory":               "wrong",
-		"227 KiB asked for":                "right",
-		"more asked for":                   "wrong",
-		"writing behind shared memory":     behindShared,
-		"reading behind an argument":       behindArgument,
-		"threads that wait for each other": "emu: every thread waits",
-		"lanes that name different lanes":  "emu: lanes of a warp wait for different lanes",
+		"two barriers":                                 "right",
+		"no first barrier":                             "wrong",
+		"no second barrier":                            "wrong",
+		"a warp barrier":                               "right",
+		"no warp barrier":                              "wrong",
+		"waiting for a copy":                           "right",
+		"not waiting for a copy":                       "wrong",
+		"48 KiB of shared memory":                      "right",
+		"more shared memory":                           "wrong",
+		"227 KiB asked for":                            "right",
+		"more asked for":                               "wrong",
+		"writing behind shared memory":                 behindShared,
+		"reading behind an argument":                   behindArgument,
+		"threads that wait for each other":             "emu: every thread waits",
+		"copies and products of a warpgroup":           "right",
+		"not waiting for a bulk copy":                  "emu: more threads arrive at a barrier",
+		"waiting for the wrong phase":                  "emu: more threads arrive at a barrier",
+		"giving back a stage that products read":       "wrong",
+		"not waiting for products":                     "wrong",
+		"products without a fence":                     "emu: a product without a fence",
+		"a barrier that the copy engine does not know": "emu: the copy engine does not know a barrier",
+		"announcing too few bytes":                     "emu: every thread waits",
+		"changing a fragment that is being multiplied": "emu: a fragment was changed",
+		"lanes that name different lanes":              "emu: lanes of a warp wait for different lanes",
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.Command(faults, name).CombinedOutput()

@@ -70,7 +70,7 @@ func filled(n int, f func() float64) []float32 {
 }
 
 func TestBatchNormIsAccurateFarFromZero(t *testing.T) {
-	dev, random := emulated(t), rand.New(rand.NewPCG(3, 4))
+	dev, random := emulated(t, 80), rand.New(rand.NewPCG(3, 4))
 	one := func() float64 { return 1 }
 	for _, s := range manyRows {
 		c := int(s.C)
@@ -91,7 +91,7 @@ func TestBatchNormIsAccurateFarFromZero(t *testing.T) {
 }
 
 func TestSumsOfIntegersAreExact(t *testing.T) {
-	dev, random := emulated(t), rand.New(rand.NewPCG(5, 6))
+	dev, random := emulated(t, 80), rand.New(rand.NewPCG(5, 6))
 	integer := func() float64 { return float64(random.IntN(7) - 3) }
 	for _, s := range manyRows {
 		c, size := int(s.C), int(s.N)*int(s.HW)*int(s.C)

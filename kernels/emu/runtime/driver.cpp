@@ -160,7 +160,11 @@ API int cuDeviceGetName(char *name, int bytes, int) {
   return ok;
 }
 API int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = memory_of_device, ok; }
-API int cuDeviceGetAttribute(int *value, int attribute, int) { return *value = attribute == 75 ? 9 : 0, ok; } // compute capability 9.0
+API int cuDeviceGetAttribute(int *value, int attribute, int) {
+  enum { multiprocessors = 16, capability_major = 75 };
+  *value = attribute == capability_major ? 9 : attribute == multiprocessors ? 3 : 0; // compute capability 9.0
+  return ok;
+}
 API int cuDevicePrimaryCtxRetain(void **context, int device) { return *context = (void *)(intptr_t)(device + 1), ok; }
 API int cuDevicePrimaryCtxRelease_v2(int) { return ok; }
 API int cuCtxSetCurrent(void *context) { return current = (int)(intptr_t)context - 1, ok; }

@@ -13,6 +13,8 @@
 
 #include <cuda_runtime.h>
 
+#include "block.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -88,13 +90,14 @@ struct Copy { // an asynchronous one to shared memory
   int bytes, group;
 };
 
-enum State { ready, waits_block, waits_warp, done };
+enum State { ready, waits_block, waits_warp, waits_event, done };
 
 struct Thread {
   Context context;
   State state;
   uint3 index;
   int barrier; // it waits at
+  const void *event;
   char *stack;
   void *sanitizer; // AddressSanitizer's record of its stack
   int turn;        // exchanges made, modulo 2
@@ -128,20 +131,27 @@ struct Block {
 Block block;
 std::mutex one_at_a_time;
 std::map<const void *, int> shared_limit; // of a kernel, where it was raised
-unsigned order = 1; // of the threads: decides which end of a block runs first
+unsigned turns = 1; // decides which end of a block runs first, and more
 
 constexpr size_t shared_most = 227 << 10, shared_usual = 48 << 10, shared_guard = 1 << 10;
 
 Thread &self() { return block.threads[block.running]; }
 
-[[noreturn]] void hang(const char *what) {
+} // namespace
+
+void hang(const char *what) {
   fprintf(stderr, "emu: %s: thread %d of block (%u, %u, %u), %d threads, %d ended\n", what, block.running, blockIdx.x,
           blockIdx.y, blockIdx.z, block.count, block.count - block.alive);
   for (int i = 0; i < block.count; i++)
-    if (block.threads[i].state == waits_block || block.threads[i].state == waits_warp)
-      fprintf(stderr, "emu:   thread %d waits for its %s\n", i, block.threads[i].state == waits_block ? "block" : "warp");
+    if (const char *what = block.threads[i].state == waits_block   ? "its block"
+                           : block.threads[i].state == waits_warp  ? "its warp"
+                           : block.threads[i].state == waits_event ? "a barrier in shared memory"
+                                                                   : nullptr)
+      fprintf(stderr, "emu:   thread %d waits for %s\n", i, what);
   abort();
 }
+
+namespace {
 
 void leave(bool ended) {
   Thread &t = self();
@@ -231,12 +241,13 @@ void check_shared() {
 }
 
 void run_block() {
-  order ^= order << 13, order ^= order >> 17, order ^= order << 5; // xorshift (Marsaglia 2003)
-  bool backwards = order >> 16 & 1;
+  turns ^= turns << 13, turns ^= turns >> 17, turns ^= turns << 5; // xorshift (Marsaglia 2003)
+  bool backwards = turns >> 16 & 1;
   block.alive = block.count;
   memset(block.barriers, 0, sizeof block.barriers);
   for (Warp &w : block.warps) w.arrived = 0;
   open_shared();
+  begin_hopper();
   for (int i = 0; i < block.count; i++) {
     Thread &t = block.threads[i];
     t.state = ready;
@@ -254,8 +265,9 @@ void run_block() {
       enter(i);
       moved = true;
     }
-    if (!moved && !release_ended()) hang("every thread waits");
+    if (!moved && !release_ended() && !advance_hopper()) hang("every thread waits");
   }
+  end_hopper();
   check_shared();
 }
 
@@ -304,6 +316,26 @@ int launch(const cudaLaunchConfig_t &c, const void *kernel, std::function<void()
 void *dynamic_shared() { return block.shared; }
 
 int lane() { return block.running % warp_size; }
+
+int thread() { return block.running; }
+int threads() { return block.count; }
+unsigned order() { return turns; }
+
+void expect_shared(const void *p, size_t bytes) {
+  const char *from = (const char *)p;
+  if (from < block.shared || from + bytes > block.shared + block.shared_bytes) hang("an address is not in the block's shared memory");
+}
+
+void wait_event(const void *event) {
+  self().state = waits_event;
+  self().event = event;
+  leave(false);
+}
+
+void wake(const void *event) {
+  for (Thread &t : block.threads)
+    if (t.state == waits_event && t.event == event) t.state = ready;
+}
 
 void sync_block(int barrier, int threads) {
   Barrier &b = block.barriers[barrier];

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "device.cuh"
-#include "ptx.cuh"
+#include "hopper.cuh"
 
 using namespace bs::cuda;
 
@@ -66,6 +66,56 @@ template <bool waits> __global__ void copy_kernel(float *out) {
 
 __global__ void reading_kernel(float *out) { out[threadIdx.x] = out[threadIdx.x + 1]; }
 
+// ---- compute capability 9.0 ----
+
+enum HopperFault { no_fault, no_wait, wrong_phase, early_arrival, no_product_wait, no_fence, unknown_barrier, few_bytes, changed_fragment };
+
+struct HopperArguments {
+  TensorMap map;
+  const uint16_t *weights;
+  float *out;
+};
+
+// A warpgroup multiplies ones of 64 x 16 by two matrices of 16 x 32, which come one after the other to the same place,
+// and adds a box of floats to two of each thread's sums. A thread of a fifth warp copies.
+template <HopperFault fault> __global__ void hopper_kernel(const __grid_constant__ HopperArguments in) {
+  unsigned char *shared = (unsigned char *)dynamic_shared();
+  uint64_t *full = (uint64_t *)shared, *empty = full + 1;
+  float *box = (float *)(shared + 128), sum[16] = {};
+  unsigned char *weights = shared + 1024;
+  uint32_t ones[4] = {0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80};
+  if (threadIdx.x == 0) {
+    init_barrier(full, 1), init_barrier(empty, threads / 32);
+    if (fault != unknown_barrier) show_barriers();
+  }
+  __syncthreads();
+  for (int round = 0; round < 2 && threadIdx.x == threads; round++) {
+    wait_phase(empty, round ^ 1);
+    arrive_expecting(full, (round ? 1024 : 1536) - (fault == few_bytes ? 16 : 0));
+    copy_bulk(weights, in.weights + round * 512, 1024, full);
+    if (round == 0) copy_box(box, in.map, 0, -1, 0, 0, full);
+  }
+  if (threadIdx.x >= threads) return;
+  for (int round = 0; round < 2; round++) {
+    auto arrives = [&] {
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) arrive(empty);
+    };
+    if (fault != no_wait) wait_phase(full, fault == wrong_phase ? round ^ 1 : round);
+    if (fault != no_fence) fence_products();
+    multiply_async(sum, ones, matrix_descriptor(weights, 128, 256));
+    commit_products();
+    if (fault == changed_fragment) ones[2] = 0;
+    if (fault == early_arrival) arrives();
+    if (fault != no_product_wait) wait_products<0>();
+    if (fault != early_arrival) arrives();
+  }
+  float found = sum[1] + sum[6]; // of columns 2 t + 1 and 2 t + 8, t = thread % 4
+  wait_products<0>();
+  wait_phase(full, 1);
+  in.out[threadIdx.x] = found + box[threadIdx.x];
+}
+
 float out[threads];
 
 bs_status run(void (*kernel)(float *), size_t shared = threads * sizeof(float), float *to = out) {
@@ -87,6 +137,33 @@ template <typename Expected> bool often(void (*kernel)(float *), Expected expect
     if (run(kernel) != BS_OK) return false;
     for (int i = 0; i < threads; i++)
       if (out[i] != expected(i)) return false;
+  }
+  return true;
+}
+
+extern "C" int cuTensorMapEncodeTiled(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *, const uint32_t *,
+                                      const uint32_t *, int, int, int, int);
+
+// hopper runs the kernel with a fault in several orders and reports whether the sums were right each time.
+template <HopperFault fault> bool hopper() {
+  alignas(16) static uint16_t weights[2][4][2][8][8]; // of a round; of 8 columns, of 8 terms; column, term
+  alignas(16) static float tensor[4 * 4 * 8];
+  for (int i = 0; i < 1024; i++) {
+    float v = (float)((i / 512 + 1) * (i / 128 % 4 * 8 + i / 8 % 8 + 1)); // (round + 1) (column + 1)
+    (&weights[0][0][0][0][0])[i] = (uint16_t)(__float_as_uint(v) >> 16);
+  }
+  for (int i = 0; i < 4 * 4 * 8; i++) tensor[i] = (float)i;
+  const uint64_t sizes[] = {8, 4, 4, 1}, strides[] = {8 * 4, 8 * 4 * 4, 8 * 4 * 4 * 4};
+  const uint32_t box[] = {8, 4, 4, 1}, steps[] = {1, 1, 1, 1};
+  HopperArguments arguments = {{}, &weights[0][0][0][0][0], out};
+  if (cuTensorMapEncodeTiled(&arguments.map, 7, 4, tensor, sizes, strides, box, steps, 0, 0, 0, 0)) return false;
+  for (int round = 0; round < 16; round++) {
+    bs_cuda_queue queue = {};
+    if (launch(&queue, hopper_kernel<fault>, dim3(1), dim3(threads + 32), 2048, arguments) != BS_OK) return false;
+    for (int i = 0; i < threads; i++) {
+      int w = i / 8 % 4 - 1, from_box = w < 0 ? 0 : (i / 32 * 4 + w) * 8 + i % 8;
+      if (out[i] != (float)(16 * 3 * (2 * (i % 4) + 2 + 2 * (i % 4) + 9) + from_box)) return false;
+    }
   }
   return true;
 }
@@ -113,6 +190,15 @@ struct {
     {"writing behind shared memory", [] { return run(overrun_kernel) == BS_OK; }},
     {"reading behind an argument", [] { return run(reading_kernel, 0, (float *)malloc(threads * sizeof(float))) == BS_OK; }},
     {"threads that wait for each other", [] { return run(deadlock_kernel) == BS_OK; }},
+    {"copies and products of a warpgroup", hopper<no_fault>},
+    {"not waiting for a bulk copy", hopper<no_wait>},
+    {"waiting for the wrong phase", hopper<wrong_phase>},
+    {"giving back a stage that products read", hopper<early_arrival>},
+    {"not waiting for products", hopper<no_product_wait>},
+    {"products without a fence", hopper<no_fence>},
+    {"a barrier that the copy engine does not know", hopper<unknown_barrier>},
+    {"announcing too few bytes", hopper<few_bytes>},
+    {"changing a fragment that is being multiplied", hopper<changed_fragment>},
     {"lanes that name different lanes", [] { return run(lanes_kernel) == BS_OK; }},
 };
 
