@@ -67,12 +67,12 @@ EMU_HEADERS  := $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*.h kernels/emu/r
 
 .PHONY: emu test-emu
 
-emu: $(EMU)/libbroadside_emu.so $(EMU)/faults ## the CUDA kernels as a library for CPUs, for tests
+emu: $(EMU)/libbroadside_emu.so $(EMU)/faults $(EMU)/plan ## the CUDA kernels as a library for CPUs, for tests
 
 $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 	$(CXX) $(EMU_FLAGS) -shared -o $@ $^
 
-$(EMU)/faults: $(EMU)/testdata/faults.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
+$(EMU)/faults $(EMU)/plan: $(EMU)/%: $(EMU)/testdata/%.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
 	$(CXX) $(EMU_FLAGS) -o $@ $^
 
 $(EMU)/%.o: kernels/cuda/%.cu $(EMU_HEADERS)
