@@ -72,7 +72,7 @@ emu: $(EMU)/libbroadside_emu.so $(EMU)/faults $(EMU)/plan ## the CUDA kernels as
 $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 	$(CXX) $(EMU_FLAGS) -shared -o $@ $^
 
-$(EMU)/faults $(EMU)/plan: $(EMU)/%: $(EMU)/testdata/%.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
+$(EMU)/faults: $(EMU)/testdata/faults.o $(EMU)/runtime/emu.o $(EMU)/runtime/driver.o
 	$(CXX) $(EMU_FLAGS) -o $@ $^
 
 $(EMU)/%.o: kernels/cuda/%.cu $(EMU_HEADERS)
@@ -86,6 +86,9 @@ $(EMU)/%.o: kernels/emu/%.cu $(EMU_HEADERS)
 $(EMU)/%.o: kernels/emu/%.cpp $(EMU_HEADERS)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -c -o $@ $<
+
+$(EMU)/plan: $(EMU)/testdata/plan.o
+	$(CXX) $(EMU_FLAGS) -o $@ $^
 
 # A sanitizer that a library brings along must be in the process from its start.
 test-emu: ## the emulated CUDA kernels under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -107,7 +107,7 @@ public:
     if ((unsigned)h < (unsigned)s.h && (unsigned)w < (unsigned)s.w)
       term = factor(x_[(int64_t)at_.high * s.h * s.w * s.c + (h * s.w + w) * s.c], s.precision) * factor(*dy_, s.precision);
     at_.add(step_, s.oh, s.ow);
-    dy_ += column_rows * s.k;
+    dy_ += (int64_t)column_rows * s.k;
     return term;
   }
 

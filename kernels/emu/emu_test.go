@@ -74,13 +74,6 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, dev)
 }
 
-// Convolutions refuse what their indexes cannot reach, and their tiles are free of bank conflicts.
-func TestPlan(t *testing.T) {
-	if out, err := exec.Command(build(t, "plan")).CombinedOutput(); err != nil {
-		t.Errorf("%v:\n%s", err, out)
-	}
-}
-
 // The emulator sees what would go wrong on a GPU.
 func TestFaults(t *testing.T) {
 	faults := build(t, "faults")
@@ -111,5 +104,12 @@ func TestFaults(t *testing.T) {
 				t.Errorf("it ends with %v and says %q, want %q", err, out, want)
 			}
 		})
+	}
+}
+
+// Convolutions refuse what their indexes cannot reach, and their tiles are free of bank conflicts.
+func TestPlan(t *testing.T) {
+	if out, err := exec.Command(build(t, "plan")).CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -8,6 +8,8 @@
 
 using namespace bs::cuda;
 
+uint3 threadIdx; // of the thread whose part of a slab is asked for
+
 namespace {
 
 int wrong;
