@@ -67,7 +67,7 @@ EMU_HEADERS  := $(CUDA_HEADERS) $(wildcard kernels/emu/runtime/*.h kernels/emu/r
 
 .PHONY: emu test-emu
 
-emu: $(EMU)/libbroadside_emu.so $(EMU)/libnccl.so.2 $(EMU)/faults ## the CUDA kernels as a library for CPUs, for tests
+emu: $(EMU)/libbroadside_emu.so $(EMU)/libnccl.so.2 $(EMU)/faults $(EMU)/plan ## the CUDA kernels as a library for CPUs, for tests
 
 $(EMU)/libbroadside_emu.so: $(EMU_OBJECTS)
 	$(CXX) $(EMU_FLAGS) -shared -o $@ $^
@@ -89,6 +89,9 @@ $(EMU)/%.o: kernels/emu/%.cu $(EMU_HEADERS)
 $(EMU)/%.o: kernels/emu/%.cpp $(EMU_HEADERS)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -c -o $@ $<
+
+$(EMU)/plan: $(EMU)/testdata/plan.o
+	$(CXX) $(EMU_FLAGS) -o $@ $^
 
 # A sanitizer that a library brings along must be in the process from its start.
 test-emu: ## the emulated CUDA kernels under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -122,8 +122,8 @@ func together(n int, rate func() (float64, error)) (sum float64, err error) {
 	return sum, nil
 }
 
-// peak returns the GFLOP/s that so many devices reach at most in a precision. Without instructions for
-// bfloat16 its peak is that of f32, which then computes it.
+// peak returns the GFLOP/s that so many devices reach at most in a precision. That of tf32, and of bfloat16 without
+// instructions for it, is f32's, which then computes it.
 func (l Limits) peak(precision string, devices int) float64 {
 	one, all := l.F32One, l.F32All
 	if precision == "bf16" && l.BF16One > 0 {

@@ -34,6 +34,14 @@ __device__ augment_draw draw_augment(const bs_augment &s, const uint32_t *key, i
 // inside reports whether first <= i < first + size, where the sum may be large.
 __device__ bool inside(int i, int first, int size) { return i >= first && (int64_t)i < (int64_t)first + size; }
 
+// unit is byte / 255, rounded like that division, for every byte: the quotient by the reciprocal, corrected. The
+// division itself checks for numbers out of range, which costs registers.
+__device__ __forceinline__ float unit(float byte) {
+  const float reciprocal = 1.0f / 255;
+  float quotient = byte * reciprocal;
+  return __fmaf_rn(__fmaf_rn(-quotient, 255, byte), reciprocal, quotient);
+}
+
 // augmented is pixel (y, x) of the augmented image in channel k.
 __device__ float augmented(const bs_augment &s, const augment_draw &d, const uint8_t *image, const float *normal, int y,
                            int x, int k) {
@@ -41,7 +49,7 @@ __device__ float augmented(const bs_augment &s, const augment_draw &d, const uin
   int row = y + d.crop_row, column = (d.flip ? s.w - 1 - x : x) + d.crop_col;
   bool there = inside(row, 0, s.h) && inside(column, 0, s.w);
   float byte = there ? image[((int64_t)row * s.w + column) * s.c + k] : 0;
-  return (byte / 255 - normal[k]) * normal[s.c + k];
+  return (unit(byte) - normal[k]) * normal[s.c + k];
 }
 
 struct augment_args {

@@ -32,7 +32,7 @@ template <int V, bool wide> __device__ __forceinline__ backward_row<V> load_back
 // Adds up g and g (x - mean).
 template <int V, bool wide> struct backward_sums {
   typedef backward_args args;
-  static constexpr int v = V, unroll = 2;
+  static constexpr int v = V, unroll = wide ? 2 : 1; // as registers allow
   typedef backward_row<V> row;
   args k;
   lanes<V> mean;

@@ -29,22 +29,22 @@ template <typename A, typename ChunksA, typename B, typename ChunksB, int stages
   template <typename SourceA, typename SourceB, typename Multiply>
   static __device__ __forceinline__ void run(SourceA &a, SourceB &b, int slabs, const Multiply &multiply) {
     float *memory = (float *)dynamic_shared();
-    auto fetch = [&](int slab) {
-      if (slab < slabs) {
-        float *at = memory + slab % stages * stage;
+    auto fetch = [&](int left) { // the slab with which so many are left
+      if (left > 0) {
+        float *at = memory + (unsigned)left % stages * stage;
         a.next(AsyncSink<A, ChunksA>{at});
         b.next(AsyncSink<B, ChunksB>{at + A::cells});
       }
       commit_async(); // nothing at the end, so that the groups behind a slab are always as many
     };
 #pragma unroll
-    for (int slab = 0; slab < stages - 1; slab++) fetch(slab);
+    for (int ahead = 0; ahead < stages - 1; ahead++) fetch(slabs - ahead);
 #pragma unroll 1
-    for (int slab = 0; slab < slabs; slab++) {
+    for (int left = slabs; left > 0; left--) {
       wait_async<stages - 2>();
       __syncthreads(); // all copies of this slab are there, and the one before is read
-      fetch(slab + stages - 1);
-      const float *at = memory + slab % stages * stage;
+      fetch(left - (stages - 1));
+      const float *at = memory + (unsigned)left % stages * stage;
       multiply(at, at + A::cells);
     }
   }

@@ -49,9 +49,9 @@ inline int64_t column_cells(int64_t pixels, int64_t columns) {
 
 // A Terms is made on the device for a column and a first pixel; next() is the term of that pixel, then of every 8th.
 // cell(column) is where a column's sum belongs. With one part sums are added to `out`, else each part is written
-// to its own `columns` cells.
+// to its own `columns` cells. Four blocks of a multiprocessor leave registers for the loads of four terms.
 template <typename Terms>
-__global__ void __launch_bounds__(column_threads)
+__global__ void __launch_bounds__(column_threads, 4)
     sum_columns_kernel(const typename Terms::Of of, int64_t pixels, int columns, Splits s, float *out) {
   int tiles = (columns + column_width - 1) / column_width, split = (int)(blockIdx.x / (unsigned)tiles);
   int column = (int)(blockIdx.x % (unsigned)tiles) * column_width + (int)threadIdx.x % column_width;
@@ -107,7 +107,7 @@ public:
     if ((unsigned)h < (unsigned)s.h && (unsigned)w < (unsigned)s.w)
       term = factor(x_[(int64_t)at_.high * s.h * s.w * s.c + (h * s.w + w) * s.c], s.precision) * factor(*dy_, s.precision);
     at_.add(step_, s.oh, s.ow);
-    dy_ += column_rows * s.k;
+    dy_ += (int64_t)column_rows * s.k;
     return term;
   }
 

@@ -167,12 +167,13 @@ public:
     Digits at = at_;
 #pragma unroll
     for (int e = 0; e < (wide ? 1 : 4); e++) {
-      int cell = at.high < b_.h.taps ? (at.high * g_.in_w + at.mid) * g_.in_c + at.low : -1;
+      bool tap = at.high < b_.h.taps;
+      int cell = tap ? (at.high * g_.in_w + at.mid) * g_.in_c + at.low : 0; // what is not read is aligned too
 #pragma unroll
       for (int i = 0; i < C::count; i++) {
         if (!C::mine(i)) continue;
         int h = h_[i] + at.high, w = w_[i] + at.mid;
-        bool there = cell >= 0 && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
+        bool there = tap && (unsigned)h < (unsigned)g_.in_h && (unsigned)w < (unsigned)g_.in_w;
         sink.template put<wide>(i, e, g_.in + (cell_[i] + cell), there);
       }
       if (!wide) at.add(1, b_.w.taps, g_.group_in);

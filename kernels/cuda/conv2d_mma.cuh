@@ -1,10 +1,21 @@
 // conv2d_mma.cuh: tiles of a matrix product of bfloat16 factors, on tensor cores (mma.sync).
 //
-// The factors are floats in memory. They are rounded on their way to shared memory, in registers, for three
-// reasons. A slab of 128 + 128 rows and 32 terms, multiplied in 512 cycles of an A100 at its peak, costs 256
-// wavefronts to load, 128 to store as bfloat16 and 384 to load as fragments; as floats by cp.async it would cost
-// 256 to store and 768 to load as fragments, twice the multiplication. Every number is rounded once, not by every
-// warp that uses it. And there is room for twice the terms. What is lost is depth: loads are one slab ahead.
+// The factors are floats in memory. They are rounded on their way to shared memory, in registers. What decides is how
+// much L1 and shared memory move, 128 bytes in a cycle (a wavefront). 128 x 128 sums of 32 terms take the tensor cores
+// of an A100 512 cycles at their peak and those of an H200 about 400 (256 at their peak, of which mma.sync reaches two
+// thirds), and cost
+//   rounded in registers:   256 wavefronts to load, 128 to store as bfloat16, 256 to load as fragments: 640;
+//   cp.async of floats:     256 to load, 256 to store, 512 to load as fragments: 1024; and every warp that uses a
+//                           number rounds it: twice the conversions, between the loads and the products.
+// So fragments matter: four warps of 64 x 64 sums load 256, eight of 64 x 32 would 384. Their sums leave registers for
+// slabs of 16 terms, and two blocks of a multiprocessor multiply while the other waits or stores.
+//
+// Loads are one slab ahead. Two blocks take 2 x 320 cycles for theirs, in which L2 delivers both blocks' 32 KiB at 48
+// bytes a cycle (a 108th of an A100's; an H200 has more, and L1 spares part: it has most pixels of the other taps). The
+// latency of L2, 200 to 270 cycles, is less than half of that. A second slab ahead would gain where memory must answer,
+// 200 to 300 cycles later: in a 3x3 convolution one slab in nine, 30 of 640 cycles, 5 %. In a 1x1 all do, but there the
+// 16 KiB of pixels under way keep even an H200's share of its memory, 20 bytes a cycle, busy for 800 cycles of latency.
+// And there are no 32 more registers: 230 to 254 of 255 are in use.
 #ifndef BROADSIDE_CUDA_CONV2D_MMA_CUH
 #define BROADSIDE_CUDA_CONV2D_MMA_CUH
 
@@ -74,8 +85,8 @@ template <typename Factor, typename C> struct Staged {
 };
 
 // MmaTile is a tile of Rows x Cols sums, WarpRows x WarpCols for each warp.
-template <int Rows, int Cols, int WarpRows, int WarpCols, int Blocks> struct MmaTile {
-  static constexpr int rows = Rows, cols = Cols, depth = 32, blocks = Blocks; // blocks: of a multiprocessor, at least
+template <int Rows, int Cols, int WarpRows, int WarpCols, int Blocks, int Depth = 32> struct MmaTile {
+  static constexpr int rows = Rows, cols = Cols, depth = Depth, blocks = Blocks; // blocks: of a multiprocessor, at least
   static constexpr int across = Cols / WarpCols, threads = 32 * (Rows / WarpRows) * across;
   static_assert(WarpRows % 16 == 0 && WarpCols % 16 == 0, "16x16 fragments");
 

@@ -53,15 +53,15 @@ template <typename F32, typename BF16, typename TF32, typename Run> bs_status wi
 template <typename Run> bs_status with_pixel_tile(int cols, int32_t precision, const Run &run) {
   switch (tile_for(cols)) {
   case tile_16:
-    return with_precision<SimtTile<256, 16, 8, 4, 4>, MmaTile<128, 16, 16, 16, 3>, Tf32Tile<128, 16, 32, 16, 4>>(precision, run);
+    return with_precision<SimtTile<256, 16, 8, 4, 4>, MmaTile<128, 16, 32, 16, 4>, Tf32Tile<128, 16, 32, 16, 4>>(precision, run);
   case tile_32:
-    return with_precision<SimtTile<128, 32, 8, 4, 4>, MmaTile<128, 32, 32, 16, 2>, Tf32Tile<128, 32, 32, 32, 4>>(precision, run);
+    return with_precision<SimtTile<128, 32, 8, 4, 4>, MmaTile<128, 32, 32, 32, 4, 16>, Tf32Tile<128, 32, 32, 32, 4>>(precision, run);
   case tile_64:
-    return with_precision<SimtTile<128, 64, 8, 8, 3>, MmaTile<128, 64, 32, 32, 2>, Tf32Tile<128, 64, 64, 32, 3>>(precision, run);
+    return with_precision<SimtTile<128, 64, 8, 8, 3>, MmaTile<128, 64, 64, 32, 3, 16>, Tf32Tile<128, 64, 64, 32, 3>>(precision, run);
   case tile_128:
     break;
   }
-  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 32, 1>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
+  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 64, 2, 16>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
 }
 
 // hopper_shape reports whether a product of pixels and weights is one that compute capability 9.0 has a kernel for
@@ -91,7 +91,7 @@ template <typename Run> bs_status with_weight_tile(int rows, int32_t precision, 
   case tile_128:
     break;
   }
-  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 32, 1>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
+  return with_precision<SimtTile<128, 128, 8, 8, 2>, MmaTile<128, 128, 64, 64, 2, 16>, Tf32Tile<128, 128, 64, 64, 2>>(precision, run);
 }
 
 // Splits of a sum over `terms` into `count` parts of `part` terms. They depend on the shape alone, so that the

@@ -1,9 +1,11 @@
 // conv2d_tf32.cuh: tiles of a matrix product of tf32 factors, on tensor cores (mma.sync).
 //
 // The factors stay floats in shared memory, where cp.async brings them several slabs ahead, and are rounded in
-// registers. Shared memory sets the shape of the tiles: a slab of 128 + 128 rows and 16 terms, multiplied in 512
-// cycles of an A100 at its peak, costs 128 wavefronts (of 128 bytes) to write and, with four warps of 64 x 64 sums,
-// 256 to read; eight warps of 64 x 32 would read 384 and leave nothing to spare.
+// registers. What L1 and shared memory move sets the shape of the tiles: a slab of 128 + 128 rows and 16 terms,
+// multiplied in 512 cycles of an A100 at its peak, costs 128 wavefronts (of 128 bytes, one in a cycle) to load, 128 to
+// write and, with four warps of 64 x 64 sums, 256 to read: 512 in all. Eight warps of 64 x 32 would read 384. To round
+// costs an A100 three instructions a number: those of 64 + 64 rows and 8 terms take 128 of the 256 cycles that a warp's
+// share of the tensor cores is busy with them.
 #ifndef BROADSIDE_CUDA_CONV2D_TF32_CUH
 #define BROADSIDE_CUDA_CONV2D_TF32_CUH
 

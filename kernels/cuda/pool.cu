@@ -149,13 +149,14 @@ struct average_backward {
   template <int V> __device__ void at(int64_t i) const {
     pixel_place in = place_of<V>(i, s.h, s.w, s.c);
     span rows = windows_over(in.y, s.r, s.stride_h, s.pad_h, s.oh), columns = windows_over(in.x, s.s, s.stride_w, s.pad_w, s.ow);
-    lanes<V> sum = {};
-    if (s.accumulate) sum = get<V>(dx + i * V);
+    lanes<V> sum = {}, before = {};
     for (int row = rows.first; row < rows.end; row++)
       for (int column = columns.first; column < columns.end; column++) {
         lanes<V> d = get<V>(dy + ((in.n * s.oh + row) * s.ow + column) * s.c + in.c);
-        for (int k = 0; k < V; k++) sum.v[k] += d.v[k] / size;
+        for (int k = 0; k < V; k++) sum.v[k] += d.v[k];
       }
+    if (s.accumulate) before = get<V>(dx + i * V);
+    for (int k = 0; k < V; k++) sum.v[k] = before.v[k] + sum.v[k] / size;
     put<V>(dx + i * V, sum);
   }
 };

@@ -126,3 +126,10 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// Convolutions refuse what their indexes cannot reach, and their tiles are free of bank conflicts.
+func TestPlan(t *testing.T) {
+	if out, err := exec.Command(build(t, "plan")).CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}

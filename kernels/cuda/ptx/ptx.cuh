@@ -15,8 +15,9 @@ __device__ __forceinline__ void *dynamic_shared() {
 
 __device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-// copy_async copies 4 bytes to shared memory, or writes zeros there unless `there`; both are aligned to 4
-// bytes. It is done once wait_async says so, and then seen by this thread alone until a barrier.
+// copy_async copies 4 bytes to shared memory, or writes zeros there unless `there` (0 bytes of the source: it is not
+// read, and may lie anywhere); both are aligned to 4 bytes. It is done once wait_async says so, and then seen by
+// this thread alone until a barrier.
 __device__ __forceinline__ void copy_async4(void *shared, const void *from, bool there) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(from), "r"(there ? 4 : 0)
                : "memory");

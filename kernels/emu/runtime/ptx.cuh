@@ -9,8 +9,12 @@ namespace cuda {
 
 inline void *dynamic_shared() { return emu::dynamic_shared(); }
 
-inline void copy_async4(void *shared, const void *from, bool there) { emu::copy_later(shared, there ? from : nullptr, 4); }
-inline void copy_async16(void *shared, const void *from, bool there) { emu::copy_later(shared, there ? from : nullptr, 16); }
+template <int bytes> void copy_async(void *shared, const void *from, bool there) {
+  emu::expect_aligned(from, bytes);
+  emu::copy_later(shared, there ? from : nullptr, bytes);
+}
+inline void copy_async4(void *shared, const void *from, bool there) { copy_async<4>(shared, from, there); }
+inline void copy_async16(void *shared, const void *from, bool there) { copy_async<16>(shared, from, there); }
 inline void commit_async() { emu::commit_copies(); }
 template <int newest> void wait_async() { emu::wait_copies(newest); }
 
