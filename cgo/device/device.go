@@ -20,12 +20,7 @@ import (
 //	              which share it
 //	auto or ""    cuda where this build and this machine have it, or else cpu
 func Open(kind string, count, most int) ([]kernels.Device, error) {
-	if kind == "auto" || kind == "" {
-		kind = "cpu"
-		if _, err := cuda.GPUs(); err == nil {
-			kind = "cuda"
-		}
-	}
+	kind = Resolve(kind)
 	name, list, listed := strings.Cut(kind, ":")
 	switch {
 	case kind == "cpu":
@@ -47,6 +42,17 @@ func Open(kind string, count, most int) ([]kernels.Device, error) {
 		return openAll(gpus, cuda.Open)
 	}
 	return nil, fmt.Errorf("unknown device %q: must be auto, cpu, cuda, or GPUs by number as in cuda:0,1", kind)
+}
+
+// Resolve returns the kind that auto stands for, and any other as it is.
+func Resolve(kind string) string {
+	if kind != "auto" && kind != "" {
+		return kind
+	}
+	if _, err := cuda.GPUs(); err == nil {
+		return "cuda"
+	}
+	return "cpu"
 }
 
 func checkCount(count, most int) error {
