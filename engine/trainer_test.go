@@ -19,6 +19,7 @@ import (
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
+	"broadside/kernels"
 	"broadside/kernels/philox"
 	"broadside/models"
 )
@@ -120,6 +121,12 @@ func (s *tape) Checkpoint(t *trainer) error {
 
 func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
 	t.Helper()
+	return startTrainerOn(t, r, pair, devicetest.Open(t, devices), s)
+}
+
+// startTrainerOn starts a trainer on devices, which it closes.
+func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, list []kernels.Device, s *tape) *trainer {
+	t.Helper()
 	set := pair.Train
 	build := func() (*graph.Network, error) {
 		if r.Model.Name == "linear" {
@@ -132,7 +139,6 @@ func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := devicetest.Open(t, devices)
 	f, err := newFleet(net, list, configOf(r))
 	if err != nil {
 		t.Fatal(err)
@@ -230,10 +236,17 @@ func TestRerunIsBitEqual(t *testing.T) {
 }
 
 func TestResumeIsBitEqual(t *testing.T) {
-	for _, method := range allMethods() {
+	list := allMethods()
+	if testing.Short() {
+		list = []string{"absa"}
+	}
+	for _, method := range list {
 		whole, want := trainSmall(t, method, 2, 0, nil)
 		last := whole.steps[len(whole.steps)-1].Updates
 		for stop := 1; stop < last; stop++ {
+			if testing.Short() && stop != 4 && stop != 8 { // in the middle of an epoch, under attack and after it
+				continue
+			}
 			_, half := trainSmall(t, method, 2, stop, nil)
 			if _, got := trainSmall(t, method, 1+stop%3, 0, half); difference(want, got) != "" {
 				t.Errorf("method %q resumed after update %d of %d: %s", method, stop, last, difference(want, got))

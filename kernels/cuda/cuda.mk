@@ -67,13 +67,14 @@ $(CUDA)/libbroadside_cuda.a: $(CUDA_OBJECTS)
 $(CUDA)/libcuda.a: | $(CUDA)/nvcc
 	ar rcs $@
 
-# The Go side of CUDA on the emulated driver: the device's own tests, every kernel through it, training on one stream
-# and on four.
+EMULATED_GPU = BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda
+
+# The Go side of CUDA on the emulated driver: the device's own tests, every kernel through it, the benchmark of layers,
+# and training: on one stream and on four, run again, resumed, and beside a CPU.
 test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
-	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
-		go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device
-	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
-		go test -short -timeout 30m -run 'TestDeviceCountDoesNotChangeBits|TestRerunIsBitEqual' $(GO_CUDA_FLAGS) ./engine
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m -run 'OnGPU' $(GO_CUDA_FLAGS) ./cmd/broadside
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m -run 'OnGPU|TestDeviceCountDoesNotChangeBits|TestRerunIsBitEqual|TestResumeIsBitEqual' $(GO_CUDA_FLAGS) ./engine
 
 GPU_CHECK := build/gpu-check
 
