@@ -32,7 +32,7 @@ CUDA_FOREIGN  := $(wildcard /usr/local/cuda/include/cuda.h /usr/local/cuda-11.0/
 GO_CUDA_ENV   := CPATH=$(CUDA_INCLUDES) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LIB) \
 	$(if $(CUDA_FOREIGN),CGO_CPPFLAGS='-I$(CURDIR)/cgo/cuda/compat -I$(CUDA_INCLUDE)')
 # Go does not see when the kernels' library changes, but for its digest. The driver is loaded by the program itself.
-GO_CUDA_FLAGS  = -tags cuda -ldflags '-X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
+GO_CUDA_FLAGS  = -tags cuda -ldflags '$(GO_STRIP) -X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
 	"-extldflags=-Wl,--as-needed -static-libstdc++ -static-libgcc"'
 
 .PHONY: cuda cuda-deps cuda-nvcc cuda-kernels cuda-spills test-cuda gpu-check
@@ -78,14 +78,16 @@ test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
 
 GPU_CHECK := build/gpu-check
 
-gpu-check: cuda ## build/gpu-check.tar.gz: all checks and benchmarks, for any host with a GPU; Go is not needed there
+# The binaries share most of their bytes, which one large dictionary finds.
+gpu-check: GO_STRIP := -s -w
+gpu-check: cuda-kernels ## build/gpu-check.tar.xz: all checks and benchmarks, for any host with a GPU; Go is not needed there
 	rm -rf $(GPU_CHECK)
 	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
 	for p in cgo/cuda engine/graph engine; do \
 		$(GO_CUDA_ENV) go test -c $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/$$p/$$(basename $$p).test ./$$p || exit 1; done
-	cp bin/broadside-cuda $(GPU_CHECK)/bin/
+	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/bin/broadside-cuda ./cmd/broadside
 	cp -r testdata/golden $(GPU_CHECK)/testdata/
 	cp kernels/cuda/gpu_check.sh $(GPU_CHECK)/run.sh
 	git describe --always --dirty > $(GPU_CHECK)/revision
-	tar -C build -czf $(GPU_CHECK).tar.gz gpu-check
-	@ls -lh $(GPU_CHECK).tar.gz
+	tar -C build -cf - gpu-check | xz -T1 --lzma2=preset=3,dict=256MiB > $(GPU_CHECK).tar.xz
+	@ls -lh $(GPU_CHECK).tar.xz
