@@ -20,7 +20,7 @@ say() { echo "$@" | tee -a "$log"; }
 
 # json_string makes its input one JSON string.
 json_string() {
-  LC_ALL=C awk 'BEGIN { printf "\"" } { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); gsub(/[\001-\037]/, ""); printf "%s\\n", $0 } END { printf "\"" }'
+  LC_ALL=C awk 'BEGIN { printf "\"" } { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); gsub(/[\001-\037]/, ""); printf "%s%s", (NR > 1 ? "\\n" : ""), $0 } END { printf "\"" }'
 }
 
 # step NAME DIR COMMAND...: runs a command in a folder; its output and time go to the results. Where the command prints
@@ -77,7 +77,7 @@ short=() size=() layers=(--shapes resnet50 --batch 256) time=10s epochs=(--set t
 [ -z "${QUICK:-}" ] || time=2s
 if [ -n "${SMOKE:-}" ]; then
   short=(-test.short) size=(--image 8) layers=(--shapes resnet8 --batch 2) time=1ms
-  epochs=(--set train.epochs=1 --set data.train_limit=64 --set data.test_limit=16)
+  epochs=(--set train.epochs=1 --set data.train_limit=64 --set data.test_limit=16 --set methods.absa.probe_samples=16)
 fi
 # batch N: flags of a benchmark's batch, in one leaf.
 batch() { if [ -n "${SMOKE:-}" ]; then echo "$1" 2 --leaf 2; else echo "$1" "$2" --leaf "$3"; fi; }
