@@ -10,7 +10,8 @@ part. Needs the packages of requirements.txt, in this Python or in the one named
 torch.compile a C++ compiler. Leave the machine alone meanwhile.
 
 Prints a table, and with --out writes it as JSON with the environment in the file name. --smoke only shows that
-every row runs: its sizes are tiny and its numbers mean nothing.
+every row runs: its sizes are tiny and its numbers mean nothing. So it does on an emulated GPU, with PyTorch on the CPU:
+  BROADSIDE_LIBCUDA=build/emu/libbroadside_emu.so python3 bench/compare.py --smoke --device cuda --peer-device cpu --rows layers
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,7 +56,7 @@ class Peer:
     def __init__(self, script, options, flags):
         self.flags = flags
         self.errors = tempfile.TemporaryFile("w+")
-        command = [options.python, HERE / script, "--serve", "--device", options.device, "--time", str(options.time), "--threads", str(options.threads), *flags]
+        command = [options.python, HERE / script, "--serve", "--device", options.peer_device, "--time", str(options.time), "--threads", str(options.threads), *flags]
         if options.smoke:
             command += ["--image", "32"]
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -70,11 +72,15 @@ class Peer:
             raise RuntimeError(lines[-1] if lines else "ended without a word")
         return json.loads(line)
 
-    def seconds(self):
-        """One measurement: the seconds of a step or product."""
+    def measure(self):
+        """One measurement: what the peer answers."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.answer()["seconds"]
+        return self.answer()
+
+    def seconds(self):
+        """One measurement: the seconds of a step or product."""
+        return self.measure()["seconds"]
 
     def close(self):
         self.process.stdin.close()
@@ -213,12 +219,73 @@ def memory_row(row, options, seen):
     return [{"against": "itself", **verdict([peaks[1] / peaks[0]], most=row["most"]), "bytes": peaks}]
 
 
+def layers_row(row, options, seen):
+    """Each layer alone against cuDNN, and normalisations against copying."""
+    flags = ["--batch", 2 if options.smoke else row["batch"]]
+    process = Peer("pytorch_conv.py", options, ["--model", row["model"], *map(str, flags)])
+    ours, theirs = [], []
+    try:
+        for _ in range(options.rounds):
+            ours.append(broadside("kernels", options, "--shapes", row["model"], *flags, "--rounds", 1))
+            theirs.append(process.measure())
+    finally:
+        process.close()
+    seen(ours[0])
+    row["layers"] = layers = layer_ratios([r["convolutions"] for r in ours], [r["layers"] for r in theirs])
+    copy = max(statistics.median(r["copy_gbs"]["median"] for r in ours), statistics.median(r["copy_gbs"] for r in theirs))
+    row["norms"] = norms = [{**n, "copy_share": g / copy, "read_twice_share": n["read_twice_share"] / n["copy_share"] * g / copy}
+                            for n in ours[0]["norms"] for g in [norm_rate(ours, n)]]
+    results = [{"against": f"cuDNN, {p}", **each([x["ratio"] for x in layers if x["precision"] == p], row["least"]),
+                "peer_environment": process.environment} for p in dict.fromkeys(x["precision"] for x in layers)]
+    return [*results, {"against": "copy, once", **each([n["copy_share"] for n in norms], row["norm_least"]), "copy_gbs": copy},
+            {"against": "copy, twice", **each([n["read_twice_share"] for n in norms], row["norm_least"])}]
+
+
+def layer_ratios(ours, theirs):
+    """Our rate over the peer's for every pass through every layer, at the medians of the rounds."""
+    def medians(rounds, ms):
+        values = {}
+        for layer in (layer for r in rounds for layer in r):
+            values.setdefault(tuple(layer[k] for k in ("layer", "pass", "precision")), []).append(ms(layer))
+        return {key: statistics.median(v) for key, v in values.items()}
+
+    mine, peers = medians(ours, lambda layer: layer["ms"]["median"]), medians(theirs, lambda layer: layer["ms"])
+    unknown = sorted(set(mine) - set(peers))
+    if unknown:
+        raise RuntimeError(f"PyTorch's model has no {', '.join(unknown[0])}")
+    return [{"layer": key[0], "pass": key[1], "precision": key[2], "count": first["count"], "ms": mine[key], "peer_ms": peers[key],
+             "tflops": first["tflops"] * first["ms"]["median"] / mine[key], "ratio": peers[key] / mine[key]}
+            for first in ours[0] for key in [tuple(first[k] for k in ("layer", "pass", "precision"))]]
+
+
+def norm_rate(rounds, norm):
+    """The median GB/s of a normalisation over rounds."""
+    return statistics.median(n["gbs"] for r in rounds for n in r["norms"] if (n["layer"], n["pass"]) == (norm["layer"], norm["pass"]))
+
+
+def each(ratios, least):
+    """The spread of ratios of which each is wanted."""
+    return {"ratio": peer.spread(ratios), "least": least, "met": min(ratios) >= least}
+
+
+def show_layers(row):
+    """Prints the layers one by one."""
+    form = "{:<42} {:>6} {:<16} {:<9} {:>9} {:>9} {:>9} {:>8}"
+    print(form.format("convolution", "layers", "pass", "precision", "ms", "peer's", "TFLOP/s", "ratio"))
+    for x in row["layers"]:
+        print(form.format(x["layer"], x["count"], x["pass"], x["precision"], f"{x['ms']:.4f}", f"{x['peer_ms']:.4f}", f"{x['tflops']:.3g}", f"{x['ratio']:.3f}"))
+    print(form.format("batch norm", "layers", "pass", "", "", "", "of copy", "twice"))
+    for x in row["norms"]:
+        print(form.format(x["layer"], x["count"], x["pass"], "", "", "", f"{x['copy_share']:.3f}", f"{x['read_twice_share']:.3f}"))
+
+
 def devices(options):
     """Our devices: a GPU, or one for each thread; a step has 8 lanes (batch.lanes)."""
     return 1 if options.device == "cuda" else min(options.threads, 8)
 
 
-KINDS = {"step": step_row, "hvp": hvp_row, "fgsm": fgsm_row, "workers": workers_row, "share": share_row, "memory": memory_row}
+KINDS = {"step": step_row, "hvp": hvp_row, "fgsm": fgsm_row, "workers": workers_row, "share": share_row, "memory": memory_row,
+         "layers": layers_row}
 FORM = "{:<62} {:<14} {:>12} {:>12} {:>7} {:>7} {:>7}  {:<8} {}"
 
 
@@ -244,6 +311,7 @@ def file_name(environment, date):
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(rows.ROWS), default="cpu")
+    parser.add_argument("--peer-device", choices=list(rows.ROWS), help="where PyTorch runs; unless given, where Broadside does")
     parser.add_argument("--rows", help="rows to run, with commas between; all unless given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--time", type=float, default=4, help="seconds of one measurement of one side")
@@ -253,6 +321,7 @@ def parse(arguments):
     parser.add_argument("--out", type=pathlib.Path, help="folder for the JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes and few settings")
     options = parser.parse_args(arguments)
+    options.peer_device = options.peer_device or options.device
     known, options.broadside = rows.ROWS[options.device], BINARIES[options.device]
     options.rows = options.rows.split(",") if options.rows else list(known)
     unknown = [r for r in options.rows if r not in known]
@@ -293,9 +362,11 @@ def main():
             print(f"{row['what']}: failed: {error}", flush=True)
             out["rows"][name] = {"what": row["what"], "failed": str(error)}
             continue
-        out["rows"][name] = {"what": row["what"], "results": results}
+        out["rows"][name] = {"what": row["what"], "results": results, **{k: row[k] for k in ("layers", "norms") if k in row}}
         for result in results:
             show(row, result)
+        if "layers" in row:
+            show_layers(row)
     if options.out and out["environment"]:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / file_name(out["environment"], f"{date:%Y-%m-%d}")

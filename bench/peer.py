@@ -79,12 +79,17 @@ def run(torch, options, work):
     if options.device == "cuda":
         torch.cuda.synchronize()
     if options.serve:
-        print(json.dumps({"ready": True, **environment(torch)}), flush=True)
-        for _ in sys.stdin:
-            print(json.dumps({"seconds": measure(torch, options, work, options.time)}), flush=True)
+        serve(torch, lambda: {"seconds": measure(torch, options, work, options.time)})
         return
     took = [measure(torch, options, work, options.time) for _ in range(options.repetitions)]
     print(json.dumps({**vars(options), **environment(torch), "seconds": spread(took)}, indent=1))
+
+
+def serve(torch, answer):
+    """Prints a line when ready, and an answer for every line of the input."""
+    print(json.dumps({"ready": True, **environment(torch)}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(answer()), flush=True)
 
 
 def spread(values):

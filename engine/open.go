@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 
-	"broadside/cgo/cuda"
 	"broadside/cgo/device"
 	"broadside/engine/collective"
 	"broadside/engine/collective/join"
@@ -55,16 +54,10 @@ func deviceOf(o Options) string {
 	if _, size := join.Processes(); size == 1 || o.Devices > 1 {
 		return o.Device
 	}
-	switch o.Device {
-	case "auto", "":
-		if _, err := cuda.GPUs(); err != nil {
-			return "cpu"
-		}
-		fallthrough
-	case "cuda":
-		return fmt.Sprintf("cuda:%d", mpi.LocalRank())
+	if kind := device.Resolve(o.Device); kind != "cuda" {
+		return kind
 	}
-	return o.Device
+	return fmt.Sprintf("cuda:%d", mpi.LocalRank())
 }
 
 // openOn builds a recipe's network on the devices, which are the fleet's from then on, and gives them the data.

@@ -24,12 +24,7 @@ import (
 //
 // Devices whose places in the list are in `without` are not opened.
 func Open(kind string, count, most int, without ...int) ([]kernels.Device, error) {
-	if kind == "auto" || kind == "" {
-		kind = "cpu"
-		if _, err := cuda.GPUs(); err == nil {
-			kind = "cuda"
-		}
-	}
+	kind = Resolve(kind)
 	name, list, listed := strings.Cut(kind, ":")
 	switch {
 	case kind == "cpu":
@@ -60,6 +55,17 @@ func Open(kind string, count, most int, without ...int) ([]kernels.Device, error
 		return openAll(gpus, without, cuda.Open)
 	}
 	return nil, fmt.Errorf("unknown device %q: must be auto, cpu, cuda, GPUs by number as in cuda:0,1, or separate memories by number as in cpu:0,1", kind)
+}
+
+// Resolve returns the kind that auto stands for, and any other as it is.
+func Resolve(kind string) string {
+	if kind != "auto" && kind != "" {
+		return kind
+	}
+	if _, err := cuda.GPUs(); err == nil {
+		return "cuda"
+	}
+	return "cpu"
 }
 
 func checkCount(count, most int) error {

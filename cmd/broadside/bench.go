@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"broadside/engine/bench"
 	"broadside/engine/collective"
 	"broadside/engine/collective/join"
+	"broadside/kernels"
 )
 
 func newBench() *cobra.Command {
@@ -100,24 +102,51 @@ what this machine can do at most.`,
 func newBenchKernels() *cobra.Command {
 	var flags benchFlags
 	cmd := &cobra.Command{
-		Use:     "kernels",
-		Short:   "Time the distinct convolutions, normalisations and poolings of a model's training, on one core",
-		Example: "  broadside bench kernels --shapes resnet20\n  broadside bench kernels --shapes resnet50 --leaf 16 --isa avx2 --json",
+		Use:   "kernels",
+		Short: "Time the distinct convolutions, normalisations and poolings of a model's training",
+		Long: `On a CPU: time the distinct convolutions, normalisations and poolings of a
+model's training, of --leaf samples, in their places in it and on one core.
+
+On a GPU: time its distinct convolutions and normalisations, of --batch samples,
+each alone, and in every precision unless --precision names one. The shares are of
+the peak in NVIDIA's data sheet and of the bandwidth of a copy measured in the
+same run.`,
+		Example: "  broadside bench kernels --shapes resnet20\n  broadside bench kernels --shapes resnet50 --leaf 16 --isa avx2 --json\n  broadside bench kernels --device cuda --shapes resnet50 --batch 256",
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.check(cmd); err != nil {
+			if err := flags.check(cmd, atLeast{"batch", flags.Batch, 1}); err != nil {
 				return err
 			}
+			for flag, gpu := range map[string]bool{"leaf": false, "batch": true} {
+				if cmd.Flags().Changed(flag) && flags.OnGPU() != gpu {
+					return usageError{fmt.Errorf("--%s: give --leaf for a CPU and --batch for a GPU", flag), cmd.CommandPath()}
+				}
+			}
+			if flags.OnGPU() {
+				flags.Model = cmp.Or(flags.Model, "resnet50")
+				r, err := bench.Layers(cmd.Context(), flags.Work, precisions(flags.Precision))
+				return finish(cmd, flags.json, r, err, printLayers)
+			}
+			flags.Model, flags.Precision = cmp.Or(flags.Model, "resnet20"), cmp.Or(flags.Precision, "f32")
 			r, err := bench.Kernels(cmd.Context(), flags.Work)
 			return finish(cmd, flags.json, r, err, printKernels)
 		},
 	}
 	flags.add(cmd)
 	cmd.Flags().Lookup("rounds").Hidden = true
-	cmd.Flags().StringVar(&flags.Model, "shapes", "resnet20", "network whose shapes to take, as in model.name")
-	cmd.Flags().StringVar(&flags.Precision, "precision", "f32", "arithmetic, as in train.precision")
+	cmd.Flags().StringVar(&flags.Model, "shapes", "", "network whose shapes to take, as in model.name (default resnet20; on a GPU resnet50)")
+	cmd.Flags().IntVar(&flags.Batch, "batch", 256, "samples of each layer, on a GPU")
+	cmd.Flags().StringVar(&flags.Precision, "precision", "", "arithmetic, as in train.precision (default f32; on a GPU each)")
 	cmd.Flags().StringVar(&flags.ISA, "isa", "", "instruction set of the kernels; empty: the best one, or what BROADSIDE_ISA says")
 	return cmd
+}
+
+// precisions are the one named, or else all.
+func precisions(name string) []string {
+	if name != "" {
+		return []string{name}
+	}
+	return kernels.PrecisionNames()
 }
 
 func newBenchHVP() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	cgocpu "broadside/cgo/cpu"
+	"broadside/cgo/device/devicetest"
 	"broadside/engine/bench"
 )
 
@@ -22,6 +23,7 @@ func TestBenchMistakes(t *testing.T) {
 		{"no batch", "bench step --batch 0", exitUsage, []string{"--batch 0", "at least 1"}},
 		{"no samples", "bench hvp --samples 0", exitUsage, []string{"--samples 0", "at least 1"}},
 		{"negative leaf", "bench kernels --leaf -1", exitUsage, []string{"--leaf -1", "at least 0"}},
+		{"batch of kernels on a CPU", "bench kernels --device cpu --batch 4", exitUsage, []string{"--batch", "--leaf for a CPU"}},
 		{"negative devices", "bench step --devices 1,-2", exitUsage, []string{"--devices -2", "at least 0"}},
 		{"odd batch normalisation", "bench hvp --bn x", exitUsage, []string{"--bn", "eval or ghost"}},
 		{"too many devices", "bench step --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
@@ -119,6 +121,38 @@ func TestBenchKernels(t *testing.T) {
 	if text := must(t, args...); !strings.Contains(text, "4 of 8x8x3 to 8x8x16, 3x3") {
 		t.Errorf("printed %q", text)
 	}
+}
+
+// On a GPU, which may be emulated, the layers are timed one by one.
+func TestBenchKernelsOnGPU(t *testing.T) {
+	if !devicetest.OnGPU() {
+		t.Skip("no GPU to test on (make test-cuda emulates one)")
+	}
+	t.Chdir(t.TempDir())
+	args := strings.Fields("bench kernels --device cuda --shapes resnet8 --batch 2" + tinyBench)
+	r := decode[bench.LayersResult](t, must(t, append(args, "--json")...))
+	if !strings.HasPrefix(r.Environment.Kernels, "cuda:0 (") || r.Batch != 2 || r.Precision != "f32,bf16" {
+		t.Errorf("measured %+v, %+v", r.Environment, r.Setting)
+	}
+	ordered(t, "copy", r.CopyGBS)
+	count := map[string]int{}
+	for _, c := range r.Convolutions {
+		ordered(t, c.Layer, c.MS)
+		positive(t, c.Layer+" "+c.Pass, c.TFLOPS, c.GBS)
+		count[c.Precision+" "+c.Pass] += c.Count
+	}
+	for _, n := range r.Norms {
+		ordered(t, n.Layer, n.MS)
+		positive(t, n.Layer+" "+n.Pass, n.CopyShare, n.ReadTwiceShare)
+		count[n.Pass] += n.Count
+	}
+	if count["f32 forward"] != 9 || count["bf16 input gradient"] != 8 || count["bf16 weight gradient"] != 9 || count["backward"] != 9 {
+		t.Errorf("layers %v", count)
+	}
+	if text := must(t, append(args, "--precision", "bf16")...); !strings.Contains(text, "8x8x3 to 8x8x16, 3x3") || strings.Contains(text, "weight gradient  f32") {
+		t.Errorf("printed %q", text)
+	}
+	refused(t, []mistake{{"leaf on a GPU", "bench kernels --device cuda --leaf 4", exitUsage, []string{"--leaf", "--batch for a GPU"}}})
 }
 
 func TestBenchHVP(t *testing.T) {

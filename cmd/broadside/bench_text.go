@@ -70,6 +70,29 @@ func printKernels(w io.Writer, r *bench.KernelsResult) error {
 	})
 }
 
+func printLayers(w io.Writer, r *bench.LayersResult) error {
+	fmt.Fprintf(w, "%s, %d samples of %s, ghosts of %d; %s\n", r.Model, r.Batch, r.Image, r.Ghost, r.Environment.Kernels)
+	if len(r.PeakTFLOPS) > 0 {
+		fmt.Fprintf(w, "NVIDIA's peaks: %.1f TFLOP/s f32, %.1f tf32, %.1f bf16; ", r.PeakTFLOPS["f32"], r.PeakTFLOPS["tf32"], r.PeakTFLOPS["bf16"])
+	}
+	fmt.Fprintf(w, "a copy: %.1f GB/s\n\n", r.CopyGBS.Median)
+	err := table(w, "CONVOLUTION\tLAYERS\tPASS\tPRECISION\tMS\tTFLOP/S\tOF PEAK\tMB\tGB/S", r.Convolutions, func(c bench.ConvRate) string {
+		return fmt.Sprintf("%s\t%d\t%s\t%s\t%.4f\t%.3g\t%s\t%.1f\t%.1f", c.Layer, c.Count, c.Pass, c.Precision, c.MS.Median, c.TFLOPS,
+			unless0("%.1f%%", 100*c.PeakShare), c.Bytes/1e6, c.GBS)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	if err := table(w, "BATCH NORM\tLAYERS\tPASS\tMS\tMB\tGB/S\tOF COPY\tREAD TWICE", r.Norms, func(n bench.NormRate) string {
+		return fmt.Sprintf("%s\t%d\t%s\t%.4f\t%.1f\t%.1f\t%.1f%%\t%.1f%%", n.Layer, n.Count, n.Pass, n.MS.Median, n.Bytes/1e6, n.GBS, 100*n.CopyShare, 100*n.ReadTwiceShare)
+	}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, "\nMB and GB/s count every argument once; READ TWICE counts twice what the sums of a batch norm read, as it must be\nread where a ghost is larger than the cache.")
+	return err
+}
+
 func printHVP(w io.Writer, r *bench.HVPResult) error {
 	printSetting(w, r.Environment, r.Setting)
 	note := ""

@@ -14,6 +14,7 @@ import (
 	cgocpu "broadside/cgo/cpu"
 	"broadside/cgo/device"
 	"broadside/engine"
+	"broadside/engine/graph"
 	"broadside/engine/recipe"
 	"broadside/engine/suggest"
 	"broadside/models"
@@ -67,19 +68,12 @@ type Setting struct {
 
 // open starts the work on a number of devices; 0 means one per core, or one GPU.
 func (w Work) open(devices int) (*engine.Benchmark, Setting, error) {
-	family, err := models.Lookup(w.Model)
+	family, input, err := w.family()
 	if err != nil {
-		if near := suggest.Nearest(w.Model, models.Names()); near != "" {
-			err = fmt.Errorf("%w; did you mean %s?", err, near)
-		}
 		return nil, Setting{}, err
 	}
 	if isas := cgocpu.Available(); w.ISA != "" && !slices.Contains(isas, w.ISA) {
 		return nil, Setting{}, suggest.Unknown("instruction set", w.ISA, isas)
-	}
-	input := family.Input
-	if w.Image > 0 {
-		input.H, input.W = w.Image, w.Image
 	}
 	r, err := w.recipe()
 	if err != nil {
@@ -91,6 +85,22 @@ func (w Work) open(devices int) (*engine.Benchmark, Setting, error) {
 	}
 	return b, Setting{Model: w.Model, Batch: b.Batch(), Leaf: b.Leaf(), Ghost: r.Batch.Ghost, Image: input.String(), Classes: family.Classes(),
 		Precision: r.Train.Precision, Rounds: w.Rounds}, nil
+}
+
+// family returns the model's family and the size of its images.
+func (w Work) family() (models.Family, graph.Dims, error) {
+	family, err := models.Lookup(w.Model)
+	if err != nil {
+		if near := suggest.Nearest(w.Model, models.Names()); near != "" {
+			err = fmt.Errorf("%w; did you mean %s?", err, near)
+		}
+		return family, graph.Dims{}, err
+	}
+	input := family.Input
+	if w.Image > 0 {
+		input.H, input.W = w.Image, w.Image
+	}
+	return family, input, nil
 }
 
 // devices returns how many devices a number stands for.

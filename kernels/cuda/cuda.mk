@@ -33,7 +33,7 @@ CUDA_FOREIGN  := $(wildcard /usr/local/cuda/include/cuda.h /usr/local/cuda-11.0/
 GO_CUDA_ENV   := CPATH=$(CUDA_INCLUDES) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LIB) \
 	$(if $(CUDA_FOREIGN),CGO_CPPFLAGS='-I$(CURDIR)/cgo/cuda/compat -I$(CUDA_INCLUDE)')
 # Go does not see when the kernels' library changes, but for its digest. The driver is loaded by the program itself.
-GO_CUDA_FLAGS  = -tags cuda -ldflags '-X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
+GO_CUDA_FLAGS  = -tags cuda -ldflags '$(GO_STRIP) -X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
 	"-extldflags=-Wl,--as-needed -static-libstdc++ -static-libgcc"'
 
 .PHONY: cuda cuda-deps cuda-nvcc cuda-kernels cuda-spills test-cuda gpu-check
@@ -68,24 +68,29 @@ $(CUDA)/libbroadside_cuda.a: $(CUDA_OBJECTS)
 $(CUDA)/libcuda.a: | $(CUDA)/nvcc
 	ar rcs $@
 
-# The Go side of CUDA on the emulated driver: the device's own tests, every kernel through it, training on one stream
-# and on four.
+EMULATED_GPU = BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_LIBNCCL=$(CURDIR)/$(EMU)/libnccl.so.2 BROADSIDE_EMU_GPUS=8 \
+	BROADSIDE_TEST_DEVICE=cuda
+
+# The Go side of CUDA on the emulated driver: the device's own tests, every kernel through it, the benchmark of layers,
+# and training: on one stream and on four, on two GPUs, run again, resumed, and beside a CPU.
 test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
-	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_LIBNCCL=$(CURDIR)/$(EMU)/libnccl.so.2 \
-		BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device ./engine/collective/nccl
-	BROADSIDE_LIBCUDA=$(CURDIR)/$(EMU)/libbroadside_emu.so BROADSIDE_TEST_DEVICE=cuda $(GO_CUDA_ENV) \
-		go test -short -timeout 30m -run 'TestDeviceCountDoesNotChangeBits|TestRerunIsBitEqual' $(GO_CUDA_FLAGS) ./engine
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m $(GO_CUDA_FLAGS) ./cgo/cuda ./cgo/device ./engine/collective/...
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m -run 'OnGPU' $(GO_CUDA_FLAGS) ./cmd/broadside
+	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m \
+		-run 'OnGPU|TestDeviceCountDoesNotChangeBits|TestMemoriesDoNotChangeBits|TestRerunIsBitEqual|TestResumeIsBitEqual' $(GO_CUDA_FLAGS) ./engine
 
 GPU_CHECK := build/gpu-check
 
-gpu-check: cuda ## build/gpu-check.tar.gz: all checks and benchmarks, for any host with a GPU; Go is not needed there
+# The binaries share most of their bytes, which one large dictionary finds.
+gpu-check: GO_STRIP := -s -w
+gpu-check: cuda-kernels ## build/gpu-check.tar.xz: all checks and benchmarks, for any host with a GPU; Go is not needed there
 	rm -rf $(GPU_CHECK)
 	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/collective/nccl $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
 	for p in cgo/cuda engine/collective/nccl engine/graph engine; do \
 		$(GO_CUDA_ENV) go test -c $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/$$p/$$(basename $$p).test ./$$p || exit 1; done
-	cp bin/broadside-cuda $(GPU_CHECK)/bin/
+	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/bin/broadside-cuda ./cmd/broadside
 	cp -r testdata/golden $(GPU_CHECK)/testdata/
 	cp kernels/cuda/gpu_check.sh $(GPU_CHECK)/run.sh
 	git describe --always --dirty > $(GPU_CHECK)/revision
-	tar -C build -czf $(GPU_CHECK).tar.gz gpu-check
-	@ls -lh $(GPU_CHECK).tar.gz
+	tar -C build -cf - gpu-check | xz -T1 --lzma2=preset=3,dict=256MiB > $(GPU_CHECK).tar.xz
+	@ls -lh $(GPU_CHECK).tar.xz
