@@ -204,7 +204,7 @@ against what the links between the memories can do.`,
 	cmd.Flags().StringVar(&c.Op, "op", "all-reduce", "collective: "+strings.Join(bench.CollectiveOps(), ", "))
 	cmd.Flags().StringVar(&c.Device, "device", "cpu", deviceHelp)
 	cmd.Flags().IntVar(&c.Devices, "devices", 0, "memories; 0: two CPU memories, or the GPUs that --device names")
-	cmd.Flags().StringSliceVar(&c.Ways, "ways", join.Names(), "how sums are added")
+	cmd.Flags().StringSliceVar(&c.Ways, "ways", []string{join.Tree, join.Ring}, "how sums are added: "+strings.Join(join.Names(), ", "))
 	cmd.Flags().Int64Var(&c.MinBytes, "min-bytes", 1<<10, "smallest buffer")
 	cmd.Flags().Int64Var(&c.MaxBytes, "max-bytes", 1<<26, "largest buffer")
 	cmd.Flags().DurationVar(&c.Time, "time", time.Second, "how long to measure each size and way")
