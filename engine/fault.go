@@ -28,8 +28,11 @@ var errHung = errors.New("it does not answer")
 
 // blame names the device if it is the cause of an error.
 func (w *worker) blame(err error) error {
+	if err == nil { // what follows allocates
+		return nil
+	}
 	var known *DeviceError
-	if err == nil || errors.As(err, &known) || !errors.Is(err, table.ErrDevice) {
+	if errors.As(err, &known) || !errors.Is(err, table.ErrDevice) {
 		return err
 	}
 	return &DeviceError{Device: w.id, Name: w.dev.Name(), Err: err}

@@ -124,13 +124,15 @@ func TestMemoriesThatCannotTrainTogether(t *testing.T) {
 	}
 	for _, c := range []struct {
 		memories int
+		sets     string
 		options  Options
 		want     string
 	}{
-		{3, Options{}, "3 separate memories: their number must divide batch.lanes, 8"},
-		{2, Options{AllReduce: "star"}, `unknown all-reduce "star": want one of tree, ring`},
+		{3, "batch.lanes=8", Options{}, "joining 3 memories: their number must be a power of two"},
+		{4, "batch.lanes=2", Options{}, "4 separate memories: their number must divide batch.lanes, 2"},
+		{2, "batch.lanes=8", Options{AllReduce: "star"}, `unknown all-reduce "star": want one of tree, ring, nccl`},
 	} {
-		r := smallRecipe(t, "")
+		r := parseRecipe(t, smallText, c.sets)
 		if _, err := newFleet(net, devicetest.OpenApart(t, c.memories, 1), configOf(r, c.options)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want an error with %q", c, err, c.want)
 		}
