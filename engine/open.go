@@ -136,6 +136,9 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
+		return nil, err
+	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
 		return nil, err
 	}

@@ -73,6 +73,12 @@ func (d *Device) alloc(bytes int) (*memory, error) {
 	return m, nil
 }
 
+// FreeMemory returns how many bytes of the GPU's memory are free.
+func (d *Device) FreeMemory() (bytes int64, ok bool) {
+	err := d.use(func() (err error) { bytes, _, err = cu.MemInfo(); return err })
+	return bytes, err == nil
+}
+
 // use does work with the device, unless it has failed.
 func (d *Device) use(work func() error) error {
 	d.mu.Lock()

@@ -217,7 +217,7 @@ func (w Work) layers(dev kernels.Device) ([]layerCall, Setting, error) {
 		return nil, Setting{}, err
 	}
 	precision, _ := kernels.PrecisionNamed(w.Precision) // checked with the recipe
-	ghost := min(w.Batch, recipe.Default().Batch.Size) // as training has it by default
+	ghost := min(w.Batch, recipe.Default().Batch.Size)  // as training has it by default
 	p, err := graph.Compile(net, graph.Leaf{Capacity: w.Batch, In: input},
 		graph.Options{N: w.Batch, Ghost: ghost, ParamGrads: true, Precision: precision}, dev)
 	if err != nil {
