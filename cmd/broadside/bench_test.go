@@ -131,7 +131,7 @@ func TestBenchKernelsOnGPU(t *testing.T) {
 	t.Chdir(t.TempDir())
 	args := strings.Fields("bench kernels --device cuda --shapes resnet8 --batch 2" + tinyBench)
 	r := decode[bench.LayersResult](t, must(t, append(args, "--json")...))
-	if !strings.HasPrefix(r.Environment.Kernels, "cuda:0 (") || r.Batch != 2 || r.Precision != "f32,bf16" {
+	if !strings.HasPrefix(r.Environment.Kernels, "cuda:0 (") || r.Batch != 2 || r.Precision != "f32,bf16,tf32" {
 		t.Errorf("measured %+v, %+v", r.Environment, r.Setting)
 	}
 	ordered(t, "copy", r.CopyGBS)
