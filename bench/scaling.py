@@ -2,7 +2,7 @@
 """The scaling model of docs/SCALING.md: what n devices reach with a batch, from three rates that can be measured.
 
     python3 bench/scaling.py                # the tables of docs/SCALING.md
-    python3 bench/scaling.py --images-per-second 2900 --parameters 25.6e6 --bus 475e9 --latency 20e-6
+    python3 bench/scaling.py --images-per-second 3410 --parameters 25.6e6 --bus 208e9 --latency 30e-6
 
 It counts a step as the leaves of the slowest device, the part of the all-reduce that backward does not hide, and the
 update. It knows nothing of data loading, of clocks that fall when all devices work, or of stragglers: it is a bound.
@@ -27,10 +27,10 @@ def step(n, batch, leaf, rate, parameters, bus, latency, update, backward=2 / 3,
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--images-per-second", type=float, default=2900, help="of one device")
+    p.add_argument("--images-per-second", type=float, default=3410, help="of one device")
     p.add_argument("--parameters", type=float, default=25.6e6)
-    p.add_argument("--bus", type=float, default=475e9, help="bytes a second of the bus within a host, as nccl-tests count")
-    p.add_argument("--hosts-bus", type=float, default=45e9, help="the same between hosts")
+    p.add_argument("--bus", type=float, default=208e9, help="bytes a second of the bus within a host, as nccl-tests count")
+    p.add_argument("--hosts-bus", type=float, default=20e9, help="the same between hosts")
     p.add_argument("--per-host", type=int, default=8, help="devices of a host")
     p.add_argument("--latency", type=float, default=30e-6, help="of a bucket's all-reduce")
     p.add_argument("--leaf", type=int, default=128)

@@ -41,7 +41,7 @@ func (w *worker) blame(err error) error {
 // wait waits for the workers that were handed a job. One that makes no headway for the timeout hangs: the fleet is
 // given up then, and its memory with it, as the worker may still use it.
 func (f *fleet) wait() (first error) {
-	f.patience.Reset(f.timeout / 4)
+	f.patience.Reset(max(f.timeout/4, time.Millisecond))
 	defer f.patience.Stop()
 	done := 0
 	for _, w := range f.workers {

@@ -185,7 +185,9 @@ func (h *hessian) run(w *worker) error {
 
 // runLeaf adds a leaf's product to its lane.
 func (h *hessian) runLeaf(w *worker, i int) error {
-	w.headway.Add(1)
+	if err := w.begin(); err != nil {
+		return err
+	}
 	indices := h.leaf(i)
 	p, err := w.program(programKey{kind: h.kind, n: len(indices)})
 	if err != nil {

@@ -214,6 +214,17 @@ func (w *worker) reserve(cells int) (err error) {
 	return nil
 }
 
+// mostQueued bounds the leaves that a device has been given and has not done, so that one that hangs is noticed.
+const mostQueued = 16
+
+// begin notes that a leaf begins.
+func (w *worker) begin() error {
+	if w.headway.Add(1)%mostQueued > 0 {
+		return nil
+	}
+	return kernels.Sync(w.dev)
+}
+
 // bind points the bases at the memories that every Program uses.
 func (w *worker) bind(r *resident) {
 	b := &w.bases
@@ -240,7 +251,9 @@ func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, ind
 		}
 		w.gathers[shape] = p
 	}
-	w.headway.Add(1)
+	if err := w.begin(); err != nil {
+		return err
+	}
 	w.key = [4]int32{int32(seed), int32(seed >> 32), int32(epoch), 0}
 	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
