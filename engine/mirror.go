@@ -30,14 +30,6 @@ func part(m kernels.Memory, space int) kernels.Memory {
 	return m
 }
 
-// partOfPass returns a pass as a space runs it.
-func partOfPass(p kernels.Pass, space int) kernels.Pass {
-	if pp, ok := p.(*mirroredPass); ok {
-		return pp.parts[space]
-	}
-	return p
-}
-
 // partOfBases points bases at what a space has of the memories.
 func partOfBases(to, bases *[kernels.MaxBases]kernels.Memory, space int) {
 	for i, m := range bases {
