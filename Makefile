@@ -17,7 +17,7 @@ demo: build ## train with ABSA on the bundled data, about a minute; leaves runs/
 
 test: ## the fast tests
 	go vet $(PACKAGES)
-	go test $(PACKAGES)
+	go test -timeout 40m $(PACKAGES)
 
 test-long: ## training runs to a known accuracy, every kernel shape, the race detector
 	BROADSIDE_LONG=1 go test -timeout 80m $(PACKAGES)
