@@ -5,6 +5,7 @@ package models
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 
@@ -59,14 +60,27 @@ func Lookup(name string) (Family, error) {
 	return f, err
 }
 
-// lookup returns a name's family and the sizes in the name.
+// lookup returns a name's family and the sizes in the name. A name that a family lists is that family's,
+// whatever other patterns it matches: resnet9 is not of depth 6n+2.
 func lookup(name string) (f Family, groups []string, err error) {
-	for _, f := range families {
-		if groups := regexp.MustCompile("^" + f.Pattern + "$").FindStringSubmatch(name); groups != nil {
-			return f, groups[1:], nil
+	found := false
+	for _, candidate := range families {
+		match := regexp.MustCompile("^" + candidate.Pattern + "$").FindStringSubmatch(name)
+		if match == nil {
+			continue
+		}
+		listed := slices.Contains(candidate.Examples, name)
+		if listed || !found {
+			f, groups, found = candidate, match[1:], true
+		}
+		if listed {
+			break
 		}
 	}
-	return Family{}, nil, fmt.Errorf("unknown model %q; known are %v", name, Names())
+	if !found {
+		return Family{}, nil, fmt.Errorf("unknown model %q; known are %v", name, Names())
+	}
+	return f, groups, nil
 }
 
 // Families returns the known families, sorted by their first example.

@@ -16,10 +16,18 @@ func TestParameterCounts(t *testing.T) {
 		classes int
 		want    int
 	}{
+		{"2conv3dense", cifar, 10, 1756426},
+		{"alexnet", imageNet, 1000, 61110184},
+		{"alexnet-cifar", cifar, 10, 2473418},
+		{"alexnet-cifar-nobn", cifar, 10, 2472266},
+		{"alexnet-reduced", cifar, 10, 358906},
+		{"alexnet-reduced-convbn", cifar, 10, 358394},
+		{"alexnet-reduced-nobn", cifar, 10, 358106},
 		{"c1", cifar, 10, 1756682},
 		{"c2", cifar, 10, 1148746},
 		{"f1", mnist, 10, 1462794},
 		{"resnet8", cifar, 10, 78042},
+		{"resnet9", cifar, 10, 6573120},
 		{"resnet20", cifar, 10, 272474},
 		{"resnet32", cifar, 10, 466906},
 		{"resnet44", cifar, 10, 661338},
@@ -30,6 +38,17 @@ func TestParameterCounts(t *testing.T) {
 		{"resnet18-cifar", cifar, 10, 11173962},
 		{"resnet34-cifar", cifar, 10, 21282122},
 		{"resnet50-cifar", cifar, 10, 23520842},
+		{"squeezenext7", cifar, 10, 271410},
+		{"squeezenext23", cifar, 10, 588666},
+		{"squeezenext23-2x", cifar, 10, 2313962},
+		{"vgg11", imageNet, 1000, 132868840},
+		{"vgg13", imageNet, 1000, 133053736},
+		{"vgg16", imageNet, 1000, 138365992},
+		{"vgg19", imageNet, 1000, 143678248},
+		{"vgg11-cifar", cifar, 10, 9231114},
+		{"vgg13-cifar", cifar, 10, 9416010},
+		{"vgg16-cifar", cifar, 10, 14728266},
+		{"vgg19-cifar", cifar, 10, 20040522},
 		{"wrn-16-2", cifar, 10, 691674},
 		{"wrn-16-4", cifar, 10, 2748890},
 		{"wrn-28-10", cifar, 10, 36479194},
@@ -75,6 +94,9 @@ func TestRefusals(t *testing.T) {
 		"wrn-16-0":       "width 0",
 		"resnet99999999": "out of range",
 		"vgg":            "unknown model",
+		"alexnet":        "does not fit",
+		"vgg12":          "unknown model",
+		"squeezenext20":  "depth 20",
 	} {
 		_, err := New(name, cifar, 10)
 		if err == nil || !strings.Contains(err.Error(), want) {

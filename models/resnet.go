@@ -29,7 +29,7 @@ func init() {
 func cifarResNet(n *graph.Network, sizes []int) (graph.Value, error) {
 	depth := sizes[0]
 	if depth < 8 || depth > 1202 || (depth-2)%6 != 0 {
-		return 0, fmt.Errorf("depth %d is not 6n+2 (8, 14, 20, 32, 44, 56, 110, ...), nor one of 18, 34, 50", depth)
+		return 0, fmt.Errorf("depth %d is not 6n+2 (8, 14, 20, 32, 44, 56, 110, ...), nor one of 9, 18, 34, 50", depth)
 	}
 	x := n.ReLU(n.BatchNorm("bn1", conv3x3(n, "conv1", n.In(), 16, 1)))
 	for stage, width := range []int{16, 32, 64} {

@@ -10,7 +10,7 @@ import (
 	"broadside/kernels/ref"
 )
 
-// oddNetwork has what the published models lack: dropout, groups, an average pooling, ReLU and add
+// oddNetwork has what the models of the golden vectors lack: dropout, groups, a scaled shortcut, an average pooling, ReLU and add
 // that cannot be fused, a sum of a value with itself, a shortcut around its own normalisation.
 func oddNetwork(t *testing.T) *graph.Network {
 	t.Helper()
@@ -19,6 +19,7 @@ func oddNetwork(t *testing.T) *graph.Network {
 	a := n.ReLU(x)
 	x = n.Add(a, x) // x is read twice: neither ReLU nor add can be fused
 	x = n.Add(n.BatchNorm("bn1", x), x)
+	x = n.Add(x, n.Scale(x, -0.3))
 	x = n.Dropout(x, 0.3)
 	x = n.Conv2D("conv2", x, 8, graph.Square(3, 2, 1), graph.ConvOptions{Groups: 4})
 	x = n.Add(x, x)

@@ -126,14 +126,23 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 
 // Linear adds a fully connected layer with bias over all elements of a sample; its weights are
 // initialised as PyTorch does by default.
-func (n *Network) Linear(name string, x Value, k int) Value {
+func (n *Network) Linear(name string, x Value, k int) Value { return n.linear(name, x, k, true) }
+
+// LinearWithoutBias adds a fully connected layer without bias.
+func (n *Network) LinearWithoutBias(name string, x Value, k int) Value {
+	return n.linear(name, x, k, false)
+}
+
+func (n *Network) linear(name string, x Value, k int, bias bool) Value {
 	d := n.dims[x]
 	if k < 1 {
 		return n.fail(name, "%d outputs: must be at least 1", k)
 	}
-	l := product{w: Square(1, 1, 0), groups: 1, linear: true}
+	l := product{w: Square(1, 1, 0), groups: 1, linear: true, bias: -1}
 	l.weight = n.param(Param{Name: name + ".weight", Role: Weight, Linear: true, K: k, R: d.H, S: d.W, C: d.C, Init: UniformFanIn})
-	l.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: d.Elems()})
+	if bias {
+		l.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: d.Elems()})
+	}
 	return n.add(l, Dims{1, 1, k}, x)
 }
 
@@ -158,6 +167,11 @@ func (n *Network) Add(a, b Value) Value {
 	return n.add(add{}, n.dims[a], a, b)
 }
 
+// Scale multiplies by a constant.
+func (n *Network) Scale(x Value, factor float64) Value {
+	return n.add(scale{factor}, n.dims[x], x)
+}
+
 // MaxPool adds a max pooling; positions in the padding never win.
 func (n *Network) MaxPool(x Value, w Window) Value { return n.pool(x, w, true) }
 
@@ -168,6 +182,12 @@ func (n *Network) AvgPool(x Value, w Window) Value { return n.pool(x, w, false) 
 func (n *Network) GlobalAvgPool(x Value) Value {
 	d := n.dims[x]
 	return n.pool(x, Window{R: d.H, S: d.W, StrideH: 1, StrideW: 1}, false)
+}
+
+// GlobalMaxPool takes the largest of all positions.
+func (n *Network) GlobalMaxPool(x Value) Value {
+	d := n.dims[x]
+	return n.pool(x, Window{R: d.H, S: d.W, StrideH: 1, StrideW: 1}, true)
 }
 
 func (n *Network) pool(x Value, w Window, max bool) Value {

@@ -254,6 +254,35 @@ func (c *compiler) spread(n node, dy kernels.Ref) {
 	}
 }
 
+// scale is a x for a constant a.
+type scale struct{ a float64 }
+
+func (o scale) forward(c *compiler, n node) {
+	c.value[n.out] = c.activation(n.out)
+	o.multiply(c, n, c.value[n.in[0]], 0, c.value[n.out])
+}
+
+func (o scale) backward(c *compiler, n node)        { o.route(c, n, c.grad[n.out]) }
+func (o scale) tangentBackward(c *compiler, n node) { o.route(c, n, c.gradDot[n.out]) }
+
+func (o scale) tangentForward(c *compiler, n node) {
+	if tx := c.tangent[n.in[0]]; !tx.IsNone() {
+		c.tangent[n.out] = c.activation(n.out)
+		o.multiply(c, n, tx, 0, c.tangent[n.out])
+	}
+}
+
+func (o scale) route(c *compiler, n node, dy kernels.Ref) {
+	if dx, acc, ok := c.gradOf(n.in[0]); ok {
+		o.multiply(c, n, dy, acc, dx)
+	}
+}
+
+// multiply emits to = a from, added to what is there where keep is 1.
+func (o scale) multiply(c *compiler, n node, from kernels.Ref, keep int32, to kernels.Ref) {
+	c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(n.out)), A: o.a, B: float64(keep)}, from, to)
+}
+
 // pool is a max or average pooling.
 type pool struct {
 	w   Window

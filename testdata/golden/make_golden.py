@@ -24,15 +24,23 @@ import models
 # The fill names were searched for: among a few hundred they keep the inputs of all ReLUs and the
 # runners-up of all max-pool windows farthest from a kink, so that float32 takes the same branches.
 # Small images have fewer of both.  The learning rates keep ten steps at so small a batch from
-# amplifying rounding.
+# amplifying rounding.  A model without one has derivatives only, of fewer modes and samples: what its
+# own layers need, at a fraction of the size.
 CASES = {
     "c1": {"batch": 4, "size": 32, "images": "images286", "lr": 0.002},
     "f1": {"batch": 8, "size": 28, "images": "images27", "lr": 0.005},
     "resnet8": {"batch": 4, "size": 16, "images": "images118", "lr": 0.01},
     "resnet20": {"batch": 4, "size": 16, "images": "images139", "lr": 0.001},
     "wrn16-2": {"batch": 4, "size": 16, "images": "images78", "lr": 0.001},
+    "2conv3dense": {"batch": 4, "size": 32, "images": "images31"},
+    "alexnet-cifar": {"batch": 8, "size": 32, "images": "images15"},
+    "alexnet-reduced": {"batch": 16, "size": 32, "images": "images231"},
+    "resnet9": {"batch": 4, "size": 16, "images": "images2"},
+    "squeezenext7": {"batch": 8, "size": 16, "images": "images142"},
+    "vgg11-cifar": {"batch": 4, "size": 32, "images": "images93"},
 }
 SAMPLES = 16
+FEW_SAMPLES = 4
 PROJECTIONS = 4
 SGD = {"steps": 10, "batch": 4, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -62,21 +70,21 @@ def listed(tensor):
     return [digits(v) for v in tensor.flatten()]
 
 
-def sample_index(count):
-    """Up to 16 evenly spaced indices, the first and the last included."""
-    if count <= SAMPLES:
+def sample_index(count, samples):
+    """Up to `samples` evenly spaced indices, the first and the last included."""
+    if count <= samples:
         return list(range(count))
-    return [j * (count - 1) // (SAMPLES - 1) for j in range(SAMPLES)]
+    return [j * (count - 1) // (samples - 1) for j in range(samples)]
 
 
-def compact(name, tensor):
+def compact(name, tensor, samples=SAMPLES):
     """L2 norm, projections onto hashed signs, and sampled entries of a tensor."""
     x = tensor.detach().double().flatten()
     projections = [torch.dot(fills.signs(f"proj{k}{name}", len(x)), x) for k in range(PROJECTIONS)]
     return {
         "norm": digits(x.norm()),
         "projections": [digits(p) for p in projections],
-        "samples": listed(x[sample_index(len(x))]),
+        "samples": listed(x[sample_index(len(x), samples)]),
     }
 
 
@@ -95,8 +103,8 @@ def without_noise(tensors):
     return {k: t if t.norm() > limit else torch.zeros_like(t) for k, t in tensors.items()}
 
 
-def compact_all(tensors):
-    return {name: compact(name, tensor) for name, tensor in tensors.items()}
+def compact_all(tensors, samples=SAMPLES):
+    return {name: compact(name, tensor, samples) for name, tensor in tensors.items()}
 
 
 def running_statistics(model):
@@ -134,7 +142,12 @@ def derivatives(name, ghost, dtype):
     }
 
 
+def samples_of(name):
+    return SAMPLES if "lr" in CASES[name] else FEW_SAMPLES
+
+
 def golden_mode(name, ghost):
+    samples = samples_of(name)
     r = derivatives(name, ghost, torch.float64)
     mode = {
         "ghost": ghost or 0,
@@ -144,14 +157,14 @@ def golden_mode(name, ghost):
         "logits": [listed(row) for row in r["logits"]],
         "gradient_dot_v": digits(r["slope"]),
         "v_dot_hvp": digits(r["curvature"]),
-        "input_gradient": compact("images", r["input_gradient"]),
+        "input_gradient": compact("images", r["input_gradient"], samples),
         "gradient_norm": digits(whole_norm(r["gradient"])),
-        "gradient": compact_all(without_noise(r["gradient"])),
+        "gradient": compact_all(without_noise(r["gradient"]), samples),
         "hvp_norm": digits(whole_norm(r["hvp"])),
-        "hvp": compact_all(without_noise(r["hvp"])),
+        "hvp": compact_all(without_noise(r["hvp"]), samples),
     }
     if ghost:
-        mode["running"] = compact_all(r["running"])
+        mode["running"] = compact_all(r["running"], samples)
     return mode
 
 
@@ -230,11 +243,11 @@ def golden_training(name):
 
 def golden(name):
     model = models.build(name)
-    n = CASES[name]["batch"]
+    n, samples = CASES[name]["batch"], samples_of(name)
     tensors = {k: v for k, v in model.state_dict().items() if not k.endswith(".num_batches_tracked")}
-    index = {k: sample_index(v.numel()) for k, v in tensors.items()}
-    index["images"] = sample_index(batch(name, n, torch.float32)[0].numel())
-    return {
+    index = {k: sample_index(v.numel(), samples) for k, v in tensors.items()}
+    index["images"] = sample_index(batch(name, n, torch.float32)[0].numel(), samples)
+    result = {
         "model": name,
         "classes": 10,
         "batch": n,
@@ -243,14 +256,22 @@ def golden(name):
         "parameters": models.parameter_count(model),
         "shapes": {k: list(v.shape) for k, v in tensors.items()},
         "sample_index": index,
-        "modes": {
-            "eval": golden_mode(name, None),
-            "train": golden_mode(name, n),
-            "train_2_ghosts": golden_mode(name, n // 2),
-        },
-        "hessian_eval_mean": extreme_eigenvalues(name),
-        "sgd": golden_training(name),
+        "modes": {label: golden_mode(name, ghost) for label, ghost in modes(name)},
     }
+    if "lr" in CASES[name]:
+        result["hessian_eval_mean"] = extreme_eigenvalues(name)
+        result["sgd"] = golden_training(name)
+    return result
+
+
+def modes(name):
+    """The modes of a model: their names and ghosts, None for eval mode."""
+    n = CASES[name]["batch"]
+    if "lr" in CASES[name]:
+        return [("eval", None), ("train", n), ("train_2_ghosts", n // 2)]
+    if not running_statistics(models.build(name)):
+        return [("eval", None)]
+    return [("eval", None), ("train_2_ghosts", n // 2)]
 
 
 def dump(value):
@@ -294,7 +315,7 @@ def relative(a, b):
 def report(name):
     """Prints how far float32 is from float64: what a float32 engine can be held to."""
     n = CASES[name]["batch"]
-    for label, ghost in (("eval", None), ("train", n), ("train_2_ghosts", n // 2)):
+    for label, ghost in modes(name):
         wide, narrow = (derivatives(name, ghost, d) for d in (torch.float64, torch.float32))
         for k in ("gradient", "hvp"):
             wide[k] = without_noise(wide[k])
@@ -305,6 +326,8 @@ def report(name):
         print(f"{name} {label}: loss/sample {wide['loss'] / n:.3f}, correct {wide['correct']}, |gradient| "
               f"{whole_norm(wide['gradient']):.3g}, float32 off by {errors}, "
               f"worst tensor {worst[0]:.1e} {worst[1]}; relu margin {relu:.1e}, pool gap {pool:.1e}")
+    if "lr" not in CASES[name]:
+        return
     wide, narrow = train(name, torch.float64)[0], train(name, torch.float32)[0]
     print(f"{name} sgd: losses {[round(v, 4) for v in wide]}")
     print(f"{name} sgd: float32 off by {[f'{abs(a - b) / b:.0e}' for a, b in zip(narrow, wide)]}")

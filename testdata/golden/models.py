@@ -204,6 +204,208 @@ class F1(nn.Module):
         return self.fc6(x)
 
 
+class TwoConvThreeDense(nn.Module):
+    """2conv3dense of Balles et al. (2017): C1 without normalisation."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 5, padding=2)
+        self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
+        self.fc1 = nn.Linear(64 * 8 * 8, 384)
+        self.fc2 = nn.Linear(384, 192)
+        self.fc3 = nn.Linear(192, classes)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 3, 2, 1)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 3, 2, 1)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class ReLU(nn.Module):
+    """nn.ReLU through F.relu, where the distance to its kink is watched; it stays out of place."""
+
+    def forward(self, x):
+        return F.relu(x)
+
+
+class MaxPool(nn.Module):
+    """nn.MaxPool2d through F.max_pool2d, which is watched likewise."""
+
+    def __init__(self, size, stride):
+        super().__init__()
+        self.window = size, stride
+
+    def forward(self, x):
+        return F.max_pool2d(x, *self.window)
+
+
+class Net(nn.Module):
+    """AlexNet's and VGG's outer structure."""
+
+    def __init__(self, features, classifier):
+        super().__init__()
+        self.features = features
+        self.classifier = classifier
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+VGG = {11: [1, 1, 2, 2, 2], 13: [2, 2, 2, 2, 2], 16: [2, 2, 3, 3, 3], 19: [2, 2, 4, 4, 4]}
+
+
+def vgg(depth, small, classes):
+    """VGG with BN, numbered like torchvision's; small: 32x32 images and one linear layer."""
+    layers, channels = [], 3
+    for count, width in zip(VGG[depth], [64, 128, 256, 512, 512]):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), ReLU()]
+            channels = width
+        layers.append(MaxPool(2, 2))
+    if small:
+        return Net(nn.Sequential(*layers), nn.Linear(512, classes))
+    return Net(nn.Sequential(*layers), nn.Sequential(
+        nn.Linear(512 * 7 * 7, 4096), ReLU(), nn.Dropout(), nn.Linear(4096, 4096), ReLU(), nn.Dropout(),
+        nn.Linear(4096, classes)))
+
+
+def alexnet(classes):
+    """AlexNet-OWT-BN of Hoffer et al. (2017) for ImageNet."""
+    def conv(inputs, outputs, size, stride, padding):
+        return nn.Conv2d(inputs, outputs, size, stride, padding, bias=False)
+
+    features = nn.Sequential(
+        conv(3, 64, 11, 4, 2), MaxPool(3, 2), nn.BatchNorm2d(64), ReLU(),
+        conv(64, 192, 5, 1, 2), MaxPool(3, 2), ReLU(), nn.BatchNorm2d(192),
+        conv(192, 384, 3, 1, 1), ReLU(), nn.BatchNorm2d(384),
+        conv(384, 256, 3, 1, 1), ReLU(), nn.BatchNorm2d(256),
+        conv(256, 256, 3, 1, 1), MaxPool(3, 2), ReLU(), nn.BatchNorm2d(256))
+    classifier = nn.Sequential(
+        nn.Linear(256 * 6 * 6, 4096, bias=False), nn.BatchNorm1d(4096), ReLU(), nn.Dropout(),
+        nn.Linear(4096, 4096, bias=False), nn.BatchNorm1d(4096), ReLU(), nn.Dropout(),
+        nn.Linear(4096, classes))
+    return Net(features, classifier)
+
+
+def small_alexnet(convolutions, pool, hidden, conv_bn, linear_bn, classes):
+    """AlexNet for 32x32 images from (outputs, size, stride, padding, pooled) per convolution, pool
+    (size, stride), and (inputs, outputs) per hidden linear layer."""
+    features, channels = [], 3
+    for outputs, size, stride, padding, pooled in convolutions:
+        features.append(nn.Conv2d(channels, outputs, size, stride, padding, bias=not conv_bn))
+        features += ([nn.BatchNorm2d(outputs)] if conv_bn else []) + [ReLU()]
+        features += [MaxPool(*pool)] if pooled else []
+        channels = outputs
+    if not hidden:
+        return Net(nn.Sequential(*features), nn.Linear(channels, classes))
+    classifier = []
+    for inputs, outputs in hidden:
+        classifier.append(nn.Linear(inputs, outputs, bias=not linear_bn))
+        classifier += ([nn.BatchNorm1d(outputs)] if linear_bn else []) + [ReLU()]
+    return Net(nn.Sequential(*features), nn.Sequential(*classifier, nn.Linear(hidden[-1][1], classes)))
+
+
+def cifar_alexnet(bn, classes):
+    """AdaBatch's AlexNet for CIFAR."""
+    convolutions = [(64, 11, 4, 5, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False), (256, 3, 1, 1, False),
+                    (256, 3, 1, 1, True)]
+    return small_alexnet(convolutions, (2, 2), [], bn, False, classes)
+
+
+def reduced_alexnet(conv_bn, linear_bn, classes):
+    """The reduced AlexNet of Masters and Luschi (2018)."""
+    convolutions = [(16, 5, 1, 2, True), (48, 3, 1, 1, True), (96, 3, 1, 1, False), (64, 3, 1, 1, False),
+                    (64, 3, 1, 1, True)]
+    return small_alexnet(convolutions, (3, 2), [(64 * 3 * 3, 256), (256, 256)], conv_bn, linear_bn, classes)
+
+
+class SqueezeNextBlock(nn.Module):
+    """Two narrowing 1x1, a 1x3, a 3x1 and a widening 1x1 convolution, each -> BN -> ReLU, and a shortcut."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        narrow = inputs if stride == 2 else inputs // 4 if inputs > outputs else inputs // 2
+        half = narrow // 2
+        self.conv1 = nn.Conv2d(inputs, narrow, 1, stride)
+        self.conv2 = nn.Conv2d(narrow, half, 1)
+        self.conv3 = nn.Conv2d(half, narrow, (1, 3), padding=(0, 1))
+        self.conv4 = nn.Conv2d(narrow, narrow, (3, 1), padding=(1, 0))
+        self.conv5 = nn.Conv2d(narrow, outputs, 1)
+        for i, width in enumerate([narrow, half, narrow, narrow, outputs]):
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(width))
+        self.shortcut = None
+        if stride == 2 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = x
+        for i in range(1, 6):
+            y = F.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y)))
+        return y + (x if self.shortcut is None else F.relu(self.shortcut(x)))
+
+
+class SqueezeNext(nn.Module):
+    """SqueezeNext (Gholami et al. 2018) with a 3x3 stem, for small images."""
+
+    def __init__(self, blocks, width, classes):
+        super().__init__()
+        channels = 64 * width
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        for i, count in enumerate(blocks):
+            stage = []
+            for j in range(count):
+                stage.append(SqueezeNextBlock(channels, 32 * width * 2**i, 2 if i > 0 and j == 0 else 1))
+                channels = 32 * width * 2**i
+            self.add_module(f"stage{i + 1}", nn.Sequential(*stage))
+        self.conv2 = nn.Conv2d(channels, 128 * width, 1)
+        self.bn2 = nn.BatchNorm2d(128 * width)
+        self.linear = nn.Linear(128 * width, classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.stage4(self.stage3(self.stage2(self.stage1(x))))
+        return self.linear(F.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+
+
+class ConvBN(nn.Module):
+    """conv -> BN -> ReLU, and in ResNet-9 what follows it: a pooling and a residual pair."""
+
+    def __init__(self, inputs, outputs, pool=False, residual=False):
+        super().__init__()
+        self.conv = conv3x3(inputs, outputs)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.pool = pool
+        self.residual = None
+        if residual:
+            self.residual = nn.Sequential()
+            self.residual.add_module("res1", ConvBN(outputs, outputs))
+            self.residual.add_module("res2", ConvBN(outputs, outputs))
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.conv(x)))
+        if self.pool:
+            x = F.max_pool2d(x, 2, 2)
+        return x if self.residual is None else x + self.residual(x)
+
+
+class ResNet9(nn.Module):
+    """ResNet-9 of DAWNBench (Page 2018); the names have dots for its levels."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.prep = ConvBN(3, 64)
+        self.layer1 = ConvBN(64, 128, pool=True, residual=True)
+        self.layer2 = ConvBN(128, 256, pool=True)
+        self.layer3 = ConvBN(256, 512, pool=True, residual=True)
+        self.linear = nn.Linear(512, classes, bias=False)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.prep(x))))
+        return 0.125 * self.linear(F.max_pool2d(x, x.shape[-1]).flatten(1))
+
+
 def cifar_resnet(depth, classes):
     """ResNet-(6n+2) for small images: widths 16, 32, 64 and basic blocks."""
     if depth < 8 or (depth - 2) % 6:
@@ -218,15 +420,31 @@ IMAGENET_RESNETS = {
 }
 
 
+SQUEEZENEXT = {7: [1, 2, 1, 1], 23: [6, 6, 8, 1]}
+IMAGENET = ("resnet18", "resnet34", "resnet50", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
+
+
 def build(name, classes=10):
     """Builds a model by name.
 
     c1, c2, f1; resnet18, resnet34, resnet50 (ImageNet stem), with the suffix -cifar for the small
-    stem; any other resnetD with D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4.
+    stem; resnet9; any other resnetD with D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4; vggD and
+    vggD-cifar; alexnet and its variants; squeezenext23, squeezenext23-2x; 2conv3dense.
     """
-    shallow = {"c1": C1, "c2": C2, "f1": F1}
+    shallow = {"c1": C1, "c2": C2, "f1": F1, "2conv3dense": TwoConvThreeDense, "resnet9": ResNet9,
+               "alexnet": alexnet}
     if name in shallow:
         return shallow[name](classes)
+    if name.startswith("vgg"):
+        depth, _, small = name[3:].partition("-")
+        return vgg(int(depth), small == "cifar", classes)
+    if name.startswith("alexnet-cifar"):
+        return cifar_alexnet(name == "alexnet-cifar", classes)
+    if name.startswith("alexnet-reduced"):
+        return reduced_alexnet(not name.endswith("-nobn"), name == "alexnet-reduced", classes)
+    if name.startswith("squeezenext"):
+        depth, _, width = name[11:].partition("-")
+        return SqueezeNext(SQUEEZENEXT[int(depth)], int(width.removesuffix("x") or 1), classes)
     if name.startswith("wrn"):
         depth, factor = name[3:].removeprefix("-").split("-")
         return WideResNet(int(depth), int(factor), classes)
@@ -244,7 +462,7 @@ def input_shape(name):
     """Shape [channels, height, width] of one input image of the named model."""
     if name == "f1":
         return (1, 28, 28)
-    return (3, 224, 224) if name in ("resnet18", "resnet34", "resnet50") else (3, 32, 32)
+    return (3, 224, 224) if name in IMAGENET else (3, 32, 32)
 
 
 def parameter_count(model):
@@ -252,7 +470,10 @@ def parameter_count(model):
 
 
 NAMES = ["c1", "c2", "f1", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "wrn16-2", "wrn16-4",
-         "wrn28-10", "resnet18", "resnet18-cifar", "resnet34", "resnet34-cifar", "resnet50", "resnet50-cifar"]
+         "wrn28-10", "resnet18", "resnet18-cifar", "resnet34", "resnet34-cifar", "resnet50", "resnet50-cifar",
+         "2conv3dense", "alexnet", "alexnet-cifar", "alexnet-cifar-nobn", "alexnet-reduced", "alexnet-reduced-convbn",
+         "alexnet-reduced-nobn", "resnet9", "squeezenext7", "squeezenext23", "squeezenext23-2x", "vgg11", "vgg13",
+         "vgg16", "vgg19", "vgg11-cifar", "vgg13-cifar", "vgg16-cifar", "vgg19-cifar"]
 
 
 def describe(name, classes):
