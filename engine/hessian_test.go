@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"broadside/engine/curvature"
 	"broadside/engine/data"
 )
 
@@ -36,7 +37,7 @@ func productOn(t *testing.T, devices []kernels.Device, n int, ghost bool, sets .
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Free)
-	if err := h.Randomize(v, 0); err != nil {
+	if err := h.Randomize(v, kernels.Normal, curvature.Stream{}); err != nil {
 		t.Fatal(err)
 	}
 	var runs [2][]float32
