@@ -8,6 +8,7 @@ import (
 
 	cgocpu "broadside/cgo/cpu"
 	"broadside/cgo/device"
+	"broadside/engine/curvature"
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/recipe"
@@ -167,7 +168,7 @@ func (b *Benchmark) Hessian(ghost bool) (product func() error, reused bool, err 
 		}
 		b.free = append(b.free, vectors[i].Free)
 	}
-	if err := h.Randomize(vectors[0], 0); err != nil {
+	if err := h.Randomize(vectors[0], kernels.Normal, curvature.Stream{}); err != nil {
 		return nil, false, err
 	}
 	return func() error { return h.Product(vectors[0], vectors[1]) }, h.reused(), nil

@@ -15,10 +15,13 @@ type Evaluation struct {
 	Loss     float64 `json:"test_loss"`     // mean cross-entropy, without label smoothing
 }
 
-// evaluation is the job of evaluating a data set, one leaf after the other.
+// evaluation is the job of evaluating samples of a data set, one leaf after the other.
 type evaluation struct {
 	on      *resident
 	indices []int32
+	kind    programKind
+	size    int    // samples of a leaf
+	seed    uint64 // of what is random in the program
 	results
 }
 
@@ -27,21 +30,20 @@ func (j *evaluation) busy(w *worker) bool {
 }
 
 func (j *evaluation) run(w *worker) error {
-	size := w.fleet.leaf.Capacity
 	for i := range j.loss {
 		if ranks := w.fleet.ranks; i%ranks != w.fleet.first+w.home || i/ranks%w.peers != w.place {
 			continue
 		}
-		indices := j.indices[i*size : min((i+1)*size, len(j.indices))]
-		if err := w.gather(j.on, augmentation{}, 0, 0, indices); err != nil {
+		indices := j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
+		if err := w.gather(j.on, augmentation{}, j.seed, 0, indices); err != nil {
 			return err
 		}
-		p, err := w.program(programKey{kind: evalProgram, n: len(indices)})
+		p, err := w.program(programKey{kind: j.kind, n: len(indices)})
 		if err != nil {
 			return err
 		}
 		w.bind(j.on)
-		if err := p.main.Run(&w.bases); err != nil {
+		if err := w.runMain(p); err != nil {
 			return err
 		}
 		j.read(w, i, len(indices))
@@ -51,15 +53,28 @@ func (j *evaluation) run(w *worker) error {
 
 // evaluate runs the network over a whole data set.
 func (f *fleet) evaluate(on *resident) (Evaluation, error) {
-	n := on.set.Len()
-	leaves := (n + f.leaf.Capacity - 1) / f.leaf.Capacity
-	j := &evaluation{on: on, indices: make([]int32, n)}
-	j.resize(leaves, f.leaf.Capacity)
-	for i := range j.indices {
-		j.indices[i] = int32(i)
+	e, err := f.runEvaluation(&evaluation{on: on, indices: firstSamples(on.set.Len()), kind: evalProgram, size: f.leaf.Capacity})
+	if err != nil {
+		return e, err
 	}
+	return e, checkLoss(e.Loss, on.set.Name)
+}
+
+// firstSamples returns the numbers of the first n samples.
+func firstSamples(n int) []int32 {
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(i)
+	}
+	return out
+}
+
+// runEvaluation runs the job and adds up its leaves, in order.
+func (f *fleet) runEvaluation(j *evaluation) (Evaluation, error) {
+	n := len(j.indices)
+	j.resize(ceilDiv(n, j.size), j.size)
 	if err := f.compute(j, &j.results, 0, 0); err != nil {
-		return Evaluation{}, fmt.Errorf("evaluating %s: %w", on.set.Name, err)
+		return Evaluation{}, fmt.Errorf("evaluating %s: %w", j.on.set.Name, err)
 	}
 	e := Evaluation{Samples: n}
 	for i := range j.loss {
@@ -68,7 +83,7 @@ func (f *fleet) evaluate(on *resident) (Evaluation, error) {
 	}
 	e.Loss /= float64(n)
 	e.Accuracy = float64(e.Correct) / float64(n)
-	return e, checkLoss(e.Loss, on.set.Name)
+	return e, nil
 }
 
 // checkLoss refuses a loss that is no number: neither training nor evaluation can go on from it.

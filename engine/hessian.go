@@ -33,6 +33,9 @@ type hessian struct {
 
 var _ curvature.Hessian = (*hessian)(nil)
 
+// maxStreamNumber is the largest number of a stream that fits in a counter.
+const maxStreamNumber = 1<<16 - 1
+
 // resultBase is where Dot leaves its result.
 const resultBase = graph.FreeBase
 
@@ -110,13 +113,16 @@ func (h *hessian) NewVector() (kernels.Memory, error) {
 	return m, nil
 }
 
-// Randomize fills v with independent N(0, 1) numbers; the alignment gaps stay zero.
-func (h *hessian) Randomize(v kernels.Memory, stream uint32) error {
+// Randomize fills v with independent numbers; the alignment gaps stay zero.
+func (h *hessian) Randomize(v kernels.Memory, d kernels.Distribution, s curvature.Stream) error {
+	if s.Number < 0 || s.Number > maxStreamNumber {
+		return fmt.Errorf("random vector %d of a probe: there are %d", s.Number, maxStreamNumber+1)
+	}
 	var calls []kernels.Call
 	for i, p := range h.fleet.net.Params {
 		calls = append(calls, kernels.Call{Kernel: kernels.Philox, Shape: kernels.PhiloxShape{Count: int64(p.Size()),
-			Distribution: kernels.Normal, Key0: uint32(h.seed), Key1: uint32(h.seed >> 32),
-			Ctr1: uint32(i), Ctr2: h.stream, Ctr3: philox.Probe<<24 | stream<<8},
+			Distribution: d, Key0: uint32(h.seed), Key1: uint32(h.seed >> 32),
+			Ctr1: uint32(i), Ctr2: h.stream, Ctr3: philox.Probe<<24 | uint32(s.Number)<<8 | uint32(s.Use)},
 			Args: []kernels.Ref{{Base: yBase, Offset: int64(p.Offset)}}})
 	}
 	p, err := h.fleet.prepare(calls...)
@@ -217,15 +223,7 @@ func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 	}
 	w.bind(h.on)
 	w.bases[graph.GradBase] = h.grads[w.id]
-	if p.StatsCells > 0 {
-		stats, err := w.dev.Alloc(p.StatsCells)
-		if err != nil {
-			return err
-		}
-		defer stats.Free()
-		w.bases[graph.StatsBase] = stats
-	}
-	return p.main.Run(&w.bases)
+	return w.runMain(p)
 }
 
 // free releases the operator's memory.

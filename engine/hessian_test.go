@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"broadside/engine/curvature"
 	"broadside/engine/data"
 )
 
@@ -20,23 +21,13 @@ func productOf(t *testing.T, devices, n int, ghost bool, sets ...string) (produc
 
 func productOn(t *testing.T, devices []kernels.Device, n int, ghost bool, sets ...string) (product []float32, h *hessian) {
 	t.Helper()
-	pair := &data.Pair{Train: synthetic(128, 8, 3, 10), Test: synthetic(16, 8, 3, 10)}
-	tr := startTrainerOn(t, parseRecipe(t, smallText, sets...), pair, devices, Options{}, &tape{})
-	samples := make([]int32, n)
-	for i := range samples {
-		samples[i] = int32(3 * i % 128)
-	}
-	h, err := newHessian(tr.fleet, tr.fleet.train, samples, ghost, 1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.free)
+	h = hessianOn(t, devices, synthetic(128, 8, 3, 10), n, ghost, sets...)
 	v, err := h.NewVector()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Free)
-	if err := h.Randomize(v, 0); err != nil {
+	if err := h.Randomize(v, kernels.Normal, curvature.Stream{}); err != nil {
 		t.Fatal(err)
 	}
 	var runs [2][]float32
@@ -56,6 +47,22 @@ func productOn(t *testing.T, devices []kernels.Device, n int, ghost bool, sets .
 		t.Errorf("%d devices, %d samples, ghost %t: a second product has other bits", len(devices), n, ghost)
 	}
 	return runs[0], h
+}
+
+// hessianOn returns the Hessian of a new network over n samples of a set.
+func hessianOn(t *testing.T, devices []kernels.Device, set *data.Set, n int, ghost bool, sets ...string) *hessian {
+	t.Helper()
+	tr := startTrainerOn(t, parseRecipe(t, smallText, sets...), &data.Pair{Train: set, Test: set}, devices, Options{}, &tape{})
+	samples := make([]int32, n)
+	for i := range samples {
+		samples[i] = int32(3 * i % set.Len())
+	}
+	h, err := newHessian(tr.fleet, tr.fleet.train, samples, ghost, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.free)
+	return h
 }
 
 // A product has the same bits on any number of devices, which differ in what they keep of the primal pass.

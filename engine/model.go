@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"broadside/engine/checkpoint"
-	"broadside/engine/curvature"
 	"broadside/engine/recipe"
 )
 
@@ -70,39 +69,6 @@ func readCheckpoint(path string) (*checkpoint.Found, error) {
 
 // Evaluate evaluates the model on the test set with the running statistics.
 func (m *Model) Evaluate() (Evaluation, error) { return m.fleet.evaluate(m.fleet.test) }
-
-// Curvature is a measurement of the Hessian of the mean training loss.
-type Curvature struct {
-	Samples     int                    `json:"samples"`
-	BatchNorm   string                 `json:"batch_norm"` // eval or ghost
-	HVPs        int                    `json:"hvps"`
-	Eigenvalues []curvature.Eigenvalue `json:"eigenvalues"`
-}
-
-// Curvature measures the top eigenvalues on the first training samples, without augmentation,
-// smoothing or weight decay. Ghost takes each ghost's own batch statistics instead of the running ones.
-func (m *Model) Curvature(samples int, ghost bool, seed uint64, o curvature.Options) (*Curvature, error) {
-	set := m.fleet.train.set
-	if samples > set.Len() {
-		return nil, fmt.Errorf("%d samples wanted: %s has %d", samples, set.Name, set.Len())
-	}
-	indices := make([]int32, samples)
-	for i := range indices {
-		indices[i] = int32(i)
-	}
-	h, err := newHessian(m.fleet, m.fleet.train, indices, ghost, seed, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer h.free()
-	c := &Curvature{Samples: samples, BatchNorm: "eval"}
-	if ghost {
-		c.BatchNorm = "ghost"
-	}
-	c.Eigenvalues, err = curvature.TopEigenvalues(h, o)
-	c.HVPs = h.products
-	return c, err
-}
 
 // Close frees the model.
 func (m *Model) Close() { m.fleet.close() }

@@ -25,12 +25,12 @@ func products(calls []kernels.Call, precision kernels.Precision) (all, rounded i
 	return all, rounded
 }
 
-// A precision reaches every product of training, evaluation and attacks; those of a Hessian are f32.
+// A precision reaches every product of training, evaluation and attacks; those of a Hessian and its loss are f32.
 func TestPrecisionOfEachProgram(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(64, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	for variant, precision := range map[string]kernels.Precision{"": kernels.F32, "bf16": kernels.BF16, "tf32": kernels.TF32} {
 		tr := startTrainer(t, smallRecipe(t, variant), pair, 1, &tape{})
-		for kind := trainProgram; kind <= ghostHessianProgram; kind++ {
+		for kind := trainProgram; kind <= ghostLossProgram; kind++ {
 			key := programKey{kind: kind, n: 32}
 			if kind == attackProgram {
 				key.attack = graph.Attack{Eps: 0.1, Step: 0.1, Iterations: 2}

@@ -36,7 +36,7 @@ func TestCheckpointAgreesWithPyTorch(t *testing.T) {
 	if e.Correct != want.Correct || e.Samples != want.Total || math.Abs(e.Loss-want.Loss) > 1e-5*want.Loss {
 		t.Errorf("%d of %d right, loss %.8f; PyTorch has %d of %d, %.8f", e.Correct, e.Samples, e.Loss, want.Correct, want.Total, want.Loss)
 	}
-	c, err := m.Curvature(128, false, 1, curvature.Options{K: 1, MaxIterations: 300, Tolerance: 1e-6})
+	c, err := m.Curvature(CurvatureOptions{Samples: 128, Seed: 1, Top: curvature.Options{K: 1, MaxIterations: 300, Tolerance: 1e-6}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,9 +128,14 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	t.Helper()
 	set := pair.Train
 	build := func() (*graph.Network, error) {
-		if r.Model.Name == "linear" {
-			n := graph.New("linear", graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+		n := graph.New(r.Model.Name, graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
+		switch r.Model.Name {
+		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "mlp":
+			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
+		case "smooth":
+			return n.Build(n.Linear("fc2", n.BatchNorm("bn", n.Linear("fc1", n.In(), 7)), set.Classes))
 		}
 		return models.New(r.Model.Name, graph.Dims{H: set.H, W: set.W, C: set.C}, set.Classes)
 	}

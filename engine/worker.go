@@ -57,6 +57,8 @@ const (
 	attackProgram                          // perturbs the leaf
 	hessianProgram                         // primal, then tangent passes; running statistics
 	ghostHessianProgram                    // the same with batch statistics
+	lossProgram                            // forward, as a Hessian sees the loss; running statistics
+	ghostLossProgram                       // the same with batch statistics
 )
 
 // program is a compiled Program with its passes prepared on a device.
@@ -148,6 +150,8 @@ func (w *worker) program(k programKey) (*program, error) {
 		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
 	case hessianProgram, ghostHessianProgram:
 		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, true, 0, kernels.F32
+	case lossProgram, ghostLossProgram:
+		o.Frozen, o.Smoothing, o.Precision = k.kind == lossProgram, 0, kernels.F32
 	}
 	compiled, err := graph.Compile(f.net, f.leaf, o, w.dev)
 	if err != nil {
@@ -173,6 +177,19 @@ func (w *worker) program(k programKey) (*program, error) {
 		}
 	}
 	return p, w.reserve(compiled.ArenaCells)
+}
+
+// runMain runs a program's main pass; the batch statistics that it may compute are dropped.
+func (w *worker) runMain(p *program) error {
+	if p.StatsCells > 0 {
+		stats, err := w.dev.Alloc(p.StatsCells)
+		if err != nil {
+			return err
+		}
+		defer stats.Free()
+		w.bases[graph.StatsBase] = stats
+	}
+	return p.main.Run(&w.bases)
 }
 
 // cut prepares a training pass in parts, one for each bucket of gradients.

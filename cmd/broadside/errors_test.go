@@ -67,6 +67,14 @@ func TestUsageMistakes(t *testing.T) {
 		{"no eigenvalue", "curvature x --top 0", exitUsage, []string{"--top 0", "at least 1"}},
 		{"no iteration", "curvature x --iterations -1", exitUsage, []string{"--iterations -1", "at least 1"}},
 		{"no tolerance", "curvature x --tolerance 0", exitUsage, []string{"--tolerance 0", "above 0"}},
+		{"one probe", "curvature x --trace --probes 1", exitUsage, []string{"--probes 1", "at least 2"}},
+		{"trace tolerance", "curvature x --trace-tolerance -1", exitUsage, []string{"--trace-tolerance -1", "at least 0"}},
+		{"no Lanczos step", "curvature x --density --lanczos-steps 0", exitUsage, []string{"--lanczos-steps 0", "at least 1"}},
+		{"no start", "curvature x --density --starts 0", exitUsage, []string{"--starts 0", "at least 1"}},
+		{"three dimensions", "curvature x --landscape --dimensions 3", exitUsage, []string{"--dimensions 3", "1 or 2"}},
+		{"one point", "curvature x --landscape --points 1", exitUsage, []string{"--points 1", "at least 2"}},
+		{"no span", "curvature x --landscape --span 0", exitUsage, []string{"--span 0", "above 0"}},
+		{"a curve of no density", "curvature x --csv d.csv", exitUsage, []string{"--csv", "--density"}},
 		{"odd batch normalisation", "curvature x --bn x", exitUsage, []string{"--bn", "\"x\"", "eval or ghost"}},
 	})
 }
@@ -241,6 +249,7 @@ func TestCheckpointMistakes(t *testing.T) {
 		{"data moved", "eval r --set data.path=none", exitFailure, []string{"none", "no such file"}},
 		{"key", "eval r --set data.pth=none", exitFailure, []string{"data.pth", "did you mean data.path?"}},
 		{"more samples than there are", "curvature r --samples 97", exitFailure, []string{"97 samples wanted", "has 96"}},
+		{"no place for the density", "curvature r --density --csv none/d.csv", exitFailure, []string{"writing the density", "none"}},
 		{"device cuda", "eval r --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
 		{"too many devices", "curvature r --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
 	})

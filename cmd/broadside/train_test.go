@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -65,6 +66,7 @@ func TestQuickstart(t *testing.T) {
 	}
 	t.Run("eval", func(t *testing.T) { evalAgrees(t, dir, summary) })
 	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
+	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 	t.Run("report", func(t *testing.T) {
 		before := read(t, dir+"/report.html")
 		write(t, dir+"/report.html", "old")
@@ -109,6 +111,37 @@ func curvaturePrints(t *testing.T, dir string) {
 	if ghost := decode[engine.Curvature](t, must(t, append(args, "--json", "--bn", "ghost")...)); ghost.BatchNorm != "ghost" ||
 		reflect.DeepEqual(ghost.Eigenvalues, c.Eigenvalues) {
 		t.Errorf("curvature in ghost mode: %+v", ghost)
+	}
+}
+
+// curvatureMeasuresAll asks for the trace, the density with its curve, and the landscape.
+func curvatureMeasuresAll(t *testing.T, dir string) {
+	args := []string{"curvature", dir, "--samples", "32", "--iterations", "3", "--trace", "--probes", "4", "--trace-tolerance", "0",
+		"--density", "--lanczos-steps", "5", "--starts", "2", "--landscape", "--points", "3"}
+	csv := filepath.Join(t.TempDir(), "density.csv")
+	out := must(t, append(args, "--json", "--csv", csv)...)
+	c := decode[engine.Curvature](t, out)
+	if len(c.Trace.Samples) != 4 || c.Trace.StandardError <= 0 || len(c.Density.Runs) != 2 || len(c.Density.Runs[1].Nodes) != 5 ||
+		len(c.Landscape.Offsets) != 3 || len(c.Landscape.Losses) != 1 || c.HVPs != 3+4+10 {
+		t.Errorf("curvature: %+v", c)
+	}
+	for _, key := range []string{`"trace"`, `"standard_error"`, `"samples"`, `"density"`, `"nodes"`, `"weights"`, `"landscape"`, `"offsets"`, `"losses"`, `"parameters"`} {
+		if !strings.Contains(out, key) {
+			t.Errorf("no key %s", key)
+		}
+	}
+	if lines := strings.Count(read(t, csv), "\n"); lines != 10001 {
+		t.Errorf("the density has %d lines", lines)
+	}
+	flat := must(t, append(args, "--dimensions", "1")...)
+	for _, want := range []string{"eigenvalue 1: ", "trace: ", " from 4 probes\n", "density: eigenvalues from ", "loss by offset along eigenvector 1:\n    -0.5  "} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("curvature printed %q; want %q in it", flat, want)
+		}
+	}
+	if plane := must(t, append(args, "--dimensions", "2")...); !strings.Contains(plane, "eigenvalue 2: ") ||
+		!regexp.MustCompile(`\n    -0\.5( +\d+\.\d{5}){3}\n       0( +\d+\.\d{5}){3}\n     0\.5( +\d+\.\d{5}){3}\n$`).MatchString(plane) {
+		t.Errorf("curvature printed %q", plane)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"broadside/engine"
 	"broadside/engine/collective"
 	"broadside/engine/collective/join"
-	"broadside/engine/curvature"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 )
@@ -167,81 +166,6 @@ func newEval() *cobra.Command {
 	}
 	flags.add(cmd)
 	return cmd
-}
-
-func newCurvature() *cobra.Command {
-	var flags modelFlags
-	var samples int
-	var bn string
-	var seed uint64
-	o := curvature.Options{}
-	cmd := &cobra.Command{
-		Use:   "curvature CHECKPOINT|RUN",
-		Short: "Measure the top eigenvalues of the Hessian of the training loss",
-		Long: `Measure the top eigenvalues of the Hessian of the mean cross-entropy over the
-first training samples, without augmentation or weight decay, by power
-iteration with exact Hessian-vector products.`,
-		Example: "  broadside curvature runs/quickstart --top 3\n  broadside curvature runs/absa --samples 1024 --bn ghost --json",
-		Args:    arguments(1, 1),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			if err := checkCurvature(samples, bn, o); err != nil {
-				return usageError{err, cmd.CommandPath()}
-			}
-			m, err := flags.open(cmd, a[0])
-			if err != nil {
-				return err
-			}
-			defer m.Close()
-			c, err := m.Curvature(samples, bn == "ghost", seed, o)
-			if err != nil {
-				return err
-			}
-			if flags.json {
-				return printJSON(cmd.OutOrStdout(), c)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Hessian of the mean loss over %d training samples, batch normalisation in %s mode, %d products\n", c.Samples, c.BatchNorm, c.HVPs)
-			for i, e := range c.Eigenvalues {
-				note := ""
-				if !e.Converged {
-					note = fmt.Sprintf(" (not converged: the last change was above %g)", o.Tolerance)
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "eigenvalue %d: %.6g after %d iterations%s\n", i+1, e.Value, e.Iterations, note)
-			}
-			return nil
-		},
-	}
-	flags.add(cmd)
-	cmd.Flags().IntVar(&samples, "samples", 128, "training samples to measure on")
-	cmd.Flags().IntVar(&o.K, "top", 1, "eigenvalues, by falling magnitude")
-	cmd.Flags().IntVar(&o.MaxIterations, "iterations", 100, "most power iterations per eigenvalue")
-	cmd.Flags().Float64Var(&o.Tolerance, "tolerance", 1e-4, "relative change at which the iteration stops")
-	cmd.Flags().StringVar(&bn, "bn", "eval", "batch normalisation by running statistics (eval) or by each ghost's own (ghost)")
-	cmd.Flags().Uint64Var(&seed, "seed", 1, "seed of the start vectors")
-	return cmd
-}
-
-// checkCurvature checks the flags of curvature.
-func checkCurvature(samples int, bn string, o curvature.Options) error {
-	for _, f := range []struct {
-		name  string
-		value int
-	}{{"samples", samples}, {"top", o.K}, {"iterations", o.MaxIterations}} {
-		if f.value < 1 {
-			return fmt.Errorf("--%s %d: must be at least 1", f.name, f.value)
-		}
-	}
-	if !(o.Tolerance > 0) {
-		return fmt.Errorf("--tolerance %g: must be above 0", o.Tolerance)
-	}
-	return checkBatchNorm(bn)
-}
-
-// checkBatchNorm checks --bn.
-func checkBatchNorm(bn string) error {
-	if bn != "eval" && bn != "ghost" {
-		return fmt.Errorf("--bn %q: must be eval or ghost", bn)
-	}
-	return nil
 }
 
 func newReport() *cobra.Command {

@@ -20,11 +20,13 @@ type quadratic struct {
 
 func (q *quadratic) NewVector() (kernels.Memory, error) { return q.dev.Alloc(q.a.SymmetricDim()) }
 
-func (q *quadratic) Randomize(v kernels.Memory, stream uint32) error {
-	s := philox.NewStream(1, philox.Probe, 0, stream, 0)
+func (q *quadratic) Randomize(v kernels.Memory, d kernels.Distribution, stream Stream) error {
+	s := philox.NewStream(1, philox.Probe, 0, uint32(stream.Number), uint32(stream.Use))
 	x := v.(*ref.Memory).Floats()
 	for i := range x {
-		x[i] = s.Norm()
+		if x[i] = s.Norm(); d == kernels.Rademacher {
+			x[i] = math.Copysign(1, x[i])
+		}
 	}
 	return nil
 }

@@ -446,7 +446,7 @@ type hessian struct {
 
 func (h hessian) NewVector() (kernels.Memory, error) { return h.dev.Alloc(h.net.ParamCells()) }
 
-func (h hessian) Randomize(v kernels.Memory, _ uint32) error {
+func (h hessian) Randomize(v kernels.Memory, _ kernels.Distribution, _ curvature.Stream) error {
 	for _, p := range h.net.Params {
 		v.WriteFloats(p.Offset, fill("start."+p.Name, p.Size(), -1, 1))
 	}
