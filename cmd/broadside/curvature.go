@@ -26,7 +26,6 @@ type curvatureFlags struct {
 	lanczos   curvature.DensityOptions
 	around    curvature.LandscapeOptions
 	csv       string
-	points    int
 }
 
 func newCurvature() *cobra.Command {
