@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "broadside: %v (see '%s --help')\n", err, usage.command)
 		return exitUsage
 	case engine.Elsewhere(err):
-		return exitFailure
+		return exitDevice
 	case errors.As(err, &apart), errors.As(err, &device):
 		fmt.Fprintln(stderr, "broadside:", err)
 		return exitDevice

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -146,12 +147,12 @@ func TestFaultyProcess(t *testing.T) {
 	tinyFolder(t)
 	for i, c := range []struct {
 		kind, want string
-		status     int
+		statuses   []int // mpirun's is that of the first process to end
 	}{
-		{"kill", "signal 9", 137},
-		{"hang", "update 7: ", exitDevice},
-		{"error", "update 7: device 0, cpu", exitDevice},
-		{"memory", "out of memory", exitFailure},
+		{"kill", "signal 9", []int{137}},
+		{"hang", "update 7: ", []int{exitDevice}},
+		{"error", "update 7: device 0, cpu", []int{exitDevice}},
+		{"memory", "out of memory", []int{exitFailure, exitDevice}},
 	} {
 		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i))
 		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+c.kind)
@@ -162,8 +163,8 @@ func TestFaultyProcess(t *testing.T) {
 		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: it took %v", c.kind, took)
 		}
-		if text := errors.String(); !strings.Contains(text, c.want) || cmd.ProcessState.ExitCode() != c.status {
-			t.Errorf("%s: status %d, want %d, and an error with %q:\n%s", c.kind, cmd.ProcessState.ExitCode(), c.status, c.want, text)
+		if text := errors.String(); !strings.Contains(text, c.want) || !slices.Contains(c.statuses, cmd.ProcessState.ExitCode()) {
+			t.Errorf("%s: status %d, want one of %d, and an error with %q:\n%s", c.kind, cmd.ProcessState.ExitCode(), c.statuses, c.want, text)
 		}
 		weights(t, c.kind) // the checkpoint of update 4 is whole
 	}
