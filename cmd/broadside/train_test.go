@@ -242,8 +242,26 @@ func TestResume(t *testing.T) {
 	sameEnd(t, "whole", "half")
 
 	// A run that has ended may be resumed: there is nothing left to do.
+	before := metaOf(t, "half/checkpoints/step-000000018.safetensors")
 	must(t, "train", "tiny.yaml", "--run", "half", "--resume")
 	sameEnd(t, "whole", "half")
+	if after := metaOf(t, "half/checkpoints/step-000000018.safetensors"); !maps.Equal(before, after) {
+		t.Errorf("resuming an ended run changed its last checkpoint: %v, before %v", after, before)
+	}
+}
+
+// metaOf is what a checkpoint says beside its tensors, but for the time that the run took.
+func metaOf(t *testing.T, path string) map[string]string {
+	t.Helper()
+	c, err := checkpoint.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds := regexp.MustCompile(`"wall_seconds":[^,}]*`)
+	for key, value := range c.Meta {
+		c.Meta[key] = seconds.ReplaceAllString(value, "")
+	}
+	return c.Meta
 }
 
 // A damaged checkpoint is passed over, with a warning, and does not outlive the good ones.

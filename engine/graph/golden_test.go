@@ -304,19 +304,13 @@ func (c *checker) tensor(what, name string, got []float64, want compact, scale f
 }
 
 // scales returns what each tensor's error is relative to: its norm, but no less than a thousandth of
-// the largest one's. A bias in front of a batch normalisation has a gradient of exactly zero, of which
-// float32 leaves the rounding of a long sum: a tenth of the largest norm.
+// the largest one's. A bias in front of a batch normalisation has a gradient of zero, up to rounding.
 func scales(tensors map[string]compact) func(name string) float64 {
 	largest := 0.0
 	for _, c := range tensors {
 		largest = math.Max(largest, c.Norm)
 	}
-	return func(name string) float64 {
-		if tensors[name].Norm == 0 {
-			return largest / 10
-		}
-		return math.Max(tensors[name].Norm, largest/1000)
-	}
+	return func(name string) float64 { return math.Max(tensors[name].Norm, largest/1000) }
 }
 
 // oracle is a device the goldens are checked on, and the relative error it is allowed.
@@ -354,6 +348,11 @@ func TestGoldenDerivatives(t *testing.T) {
 						// Five normalisations over four numbers each amplify rounding: PyTorch's own
 						// float32 misses its float64 by 2.4e-4 here.
 						tol = 3e-3
+					}
+					if o.name != "float64" && model == "squeezenext7" && mode == "train_2_ghosts" {
+						// Biases in front of a batch normalisation: long sums that come to zero, of terms far larger
+						// than a thousandth of the largest gradient.
+						tol = 1e-3
 					}
 					checkDerivatives(t, o.dev, tol, g, want)
 				})
