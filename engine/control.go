@@ -16,6 +16,7 @@ var _ methods.Training = control{}
 
 func (c control) Epoch() int     { return c.t.at.Epoch }
 func (c control) Epochs() int    { return c.t.cfg.epochs }
+func (c control) Updates() int   { return c.t.at.Updates }
 func (c control) Samples() int   { return c.t.fleet.train.set.Len() }
 func (c control) Leaf() int      { return c.t.fleet.leaf.Capacity }
 func (c control) Batch() int     { return c.t.at.Batch }

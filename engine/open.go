@@ -132,7 +132,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, err
 	}
-	rule, err := openRule(r.Optimizer)
+	rule, err := t.openRule(r.Optimizer)
 	if err != nil {
 		return nil, err
 	}
@@ -204,9 +204,12 @@ func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	return out, nil
 }
 
-// openRule makes the recipe's step rule.
-func openRule(o recipe.Optimizer) (optim.Rule, error) {
+// openRule makes the recipe's step rule, or that of the method that replaces it.
+func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
 	if o.Name != "sgd" {
+		if _, ok := methods.Lookup(o.Name); ok {
+			return nil, fmt.Errorf("optimizer.name is %s: other step rules than sgd are methods; write 'methods: [%s: {}]' and leave optimizer.name sgd", o.Name, o.Name)
+		}
 		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
 	}
 	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
@@ -216,6 +219,11 @@ func openRule(o recipe.Optimizer) (optim.Rule, error) {
 			rule.NoDecay[graph.Gamma], rule.NoDecay[graph.Beta] = true, true
 		case "bias":
 			rule.NoDecay[graph.Bias] = true
+		}
+	}
+	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.Stepper); ok {
+			return s.Rule(rule)
 		}
 	}
 	return rule, nil

@@ -22,7 +22,8 @@ import (
 //	            forward, backward: gradient sum of its lane
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
-//	        update the parameters                     (optim.Rule)
+//	        update the parameters                     (optim.Rule, methods.Stepper)
+//	        end of update: batch size, learning rate  (methods.UpdateEnder)
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
@@ -97,7 +98,10 @@ type progress struct {
 }
 
 // pending counts what has been summed for the update under way.
-type pending struct{ leaves, samples int }
+type pending struct {
+	leaves, samples int
+	loss            float64 // summed over the samples
+}
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
 // under way, keeps a checkpoint and returns the context's error.
@@ -172,6 +176,7 @@ func (t *trainer) computeLeaves() error {
 	for i := range count {
 		t.at.EpochLoss += j.loss[i]
 		t.at.EpochCorrect += j.correct[i]
+		t.pending.loss += j.loss[i]
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
@@ -199,7 +204,7 @@ func (t *trainer) update() error {
 	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
-	samples := t.pending.samples
+	samples, loss := t.pending.samples, t.pending.loss
 	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
 	t.pending = pending{}
 	t.at.Updates++
@@ -207,6 +212,18 @@ func (t *trainer) update() error {
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples})
+}
+
+// endUpdate lets the methods act after an update.
+func (t *trainer) endUpdate(u methods.Update) error {
+	for _, m := range t.methods {
+		if e, ok := m.Method.(methods.UpdateEnder); ok {
+			if err := e.UpdateEnd(control{t}, u); err != nil {
+				return fmt.Errorf("method %s: %w", m.info.Name, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
+	"broadside/engine/suggest"
 	"broadside/models"
 )
 
@@ -79,30 +81,69 @@ func newModels() *cobra.Command {
 }
 
 type methodRow struct {
-	Name    string          `json:"name"`
-	Doc     string          `json:"doc"`
-	Paper   string          `json:"paper"`
-	Cost    string          `json:"cost"`
-	Options []recipe.KeyDoc `json:"options"`
+	Name      string          `json:"name"`
+	Doc       string          `json:"doc"`
+	Paper     string          `json:"paper"`
+	Cost      string          `json:"cost"`
+	Status    string          `json:"status"`
+	Equations string          `json:"equations"`
+	Limits    string          `json:"limits"`
+	Options   []recipe.KeyDoc `json:"options"`
+}
+
+func methodRowOf(m methods.Info) methodRow {
+	options := reflect.ValueOf(m.Options()).Elem().Interface()
+	return methodRow{m.Name, m.Doc, m.Paper, m.Cost, cmp.Or(m.Status, "as published"), m.Equations, m.Limits,
+		recipe.KeysOf("methods."+m.Name, options)}
 }
 
 func newMethods() *cobra.Command {
 	rows := func() ([]methodRow, error) {
 		var out []methodRow
 		for _, m := range methods.All() {
-			options := reflect.ValueOf(m.Options()).Elem().Interface()
-			out = append(out, methodRow{m.Name, m.Doc, m.Paper, m.Cost, recipe.KeysOf("methods."+m.Name, options)})
+			out = append(out, methodRowOf(m))
 		}
 		return out, nil
 	}
-	return listing("methods", "List the methods with their options", rows, "METHOD OR OPTION\tDEFAULT\tWHAT",
+	cmd := listing("methods", "List the methods; explain one", rows, "METHOD\tWHAT\tSTATE\tCOST\tPAPER",
 		func(r methodRow) string {
-			lines := []string{fmt.Sprintf("%s\t\t%s (%s; cost: %s)", r.Name, r.Doc, r.Paper, r.Cost)}
-			for _, o := range r.Options {
-				lines = append(lines, fmt.Sprintf("  %s\t%s\t%s", o.Path[strings.LastIndex(o.Path, ".")+1:], o.Default, o.Doc))
-			}
-			return strings.Join(lines, "\n")
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", r.Name, r.Doc, r.Status, r.Cost, r.Paper)
 		})
+	cmd.AddCommand(newMethodsExplain())
+	return cmd
+}
+
+func newMethodsExplain() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "explain METHOD", Short: "Print a method's equations, options and limits",
+		Example: "  broadside methods explain absa\n  broadside methods explain absa --json", Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			m, ok := methods.Lookup(a[0])
+			if !ok {
+				return suggest.Unknown("method", a[0], methods.Names())
+			}
+			r := methodRowOf(m)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
+			return explain(cmd.OutOrStdout(), r)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// explain prints all that is known of a method.
+func explain(w io.Writer, r methodRow) error {
+	fmt.Fprintf(w, "%s: %s\n\npaper:  %s\nstate:  %s\ncost:   %s\nlimits: %s\n\n", r.Name, r.Doc, r.Paper, r.Status, r.Cost, r.Limits)
+	for _, l := range strings.Split(r.Equations, "\n") {
+		fmt.Fprintln(w, "  "+l)
+	}
+	fmt.Fprintln(w)
+	return table(w, "OPTION\tDEFAULT\tWHAT", r.Options, func(o recipe.KeyDoc) string {
+		return fmt.Sprintf("%s\t%s\t%s", o.Path[strings.LastIndex(o.Path, ".")+1:], o.Default, o.Doc)
+	})
 }
 
 func newData() *cobra.Command {

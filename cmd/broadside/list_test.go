@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"broadside/engine/methods"
 	"broadside/engine/recipe"
 )
 
@@ -37,6 +38,28 @@ func TestListings(t *testing.T) {
 	}
 	if left := contents(t); left != ".\n" {
 		t.Errorf("the listings left files: %q", left)
+	}
+}
+
+// Every method can be explained: equations, limits, and an option with its default.
+func TestMethodsExplain(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, m := range methods.All() {
+		if m.Equations == "" || m.Limits == "" || m.Paper == "" || m.Cost == "" || m.Doc == "" {
+			t.Errorf("method %s lacks part of its description: %+v", m.Name, m)
+		}
+		text := must(t, "methods", "explain", m.Name)
+		for _, want := range []string{m.Paper, m.Limits, strings.Split(m.Equations, "\n")[0], "OPTION"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("methods explain %s does not say %q", m.Name, want)
+			}
+		}
+		if r := decode[map[string]any](t, must(t, "methods", "explain", m.Name, "--json")); r["equations"] != m.Equations {
+			t.Errorf("methods explain %s --json: %v", m.Name, r)
+		}
+	}
+	if r := broadside("methods", "explain", "abssa"); r.status == 0 || !strings.Contains(r.errors, "did you mean absa") {
+		t.Errorf("an unknown method: %+v", r)
 	}
 }
 

@@ -10,14 +10,16 @@ import (
 	"sort"
 
 	"broadside/engine/curvature"
+	"broadside/engine/optim"
 	"broadside/engine/schedule"
 )
 
 // Training is what a method sees of the training it belongs to, and what it may change.
 type Training interface {
-	// Epoch counts completed epochs; Epochs is the number wanted.
+	// Epoch counts completed epochs; Epochs is the number wanted. Updates counts updates.
 	Epoch() int
 	Epochs() int
+	Updates() int
 	// Samples is the size of the training set.
 	Samples() int
 	// Leaf and Batch are in samples. BaseBatch is the recipe's batch size.
@@ -68,6 +70,25 @@ type Attack struct {
 // Perturber attacks samples before they are trained on.
 type Perturber interface{ Attack() Attack }
 
+// Update is an update that was just made.
+type Update struct {
+	Loss    float64 // mean over its samples, before the update
+	LR      float64
+	Samples int
+}
+
+// UpdateEnder acts after each update: it may change batch size and learning rate. It allocates nothing in the steady
+// state.
+type UpdateEnder interface {
+	UpdateEnd(t Training, u Update) error
+}
+
+// Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
+// "step rule".
+type Stepper interface {
+	Rule(base optim.SGD) (optim.Rule, error)
+}
+
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }
 
@@ -88,7 +109,14 @@ type Info struct {
 	Doc   string // one line
 	Paper string
 	Cost  string // what it adds to plain SGD
-	// Claims names what only one method of a run can control: "batch", "attack", "schedule".
+	// Status is empty for a method as its authors define it. "reconstruction": rebuilt by us from an incomplete
+	// description; "experimental": for research, not for production runs.
+	Status string
+	// Equations states the method, one plain-text equation or rule a line, in the names of the options.
+	Equations string
+	// Limits says when the method does not help, and what to watch.
+	Limits string
+	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

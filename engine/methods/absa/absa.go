@@ -38,15 +38,24 @@ func defaults() *Options {
 		AttackDecay: 2, AttackUntil: 0.5, ProbeSamples: 128, ProbeIters: 10, ProbeTolerance: 1e-2}
 }
 
-const paper = "Yao et al. 2018, arXiv 1810.01021"
+const (
+	equations = `lambda = largest eigenvalue of the Hessian of the mean loss on probe_samples training samples, after each epoch
+lambda <= (lambda at the last growth)/eig_decrease, or patience epochs without growth:
+    batch <- growth batch;  lr <- growth lr;  attack_fraction <- attack_fraction/attack_decay
+absa attacks the first attack_fraction of each leaf:
+    x <- clamp(x + epsilon sign(dL/dx), smallest and largest of the attacked samples)
+no attacks after attack_until of the epochs, or once the batch is max_batch`
+	limits = "a recipe whose learning rate is at its limit already: growth multiplies it at once, without warm-up; networks without batch norm diverge first"
+	paper  = "Yao et al. 2018, arXiv 1810.01021"
+)
 
 func init() {
-	methods.Register(methods.Info{Name: "absa", Paper: paper, Claims: []string{"batch", "attack"},
+	methods.Register(methods.Info{Name: "absa", Paper: paper, Equations: equations, Limits: limits, Claims: []string{"batch", "attack"},
 		Doc:     "grow batch and learning rate as the top Hessian eigenvalue falls; attack part of each leaf with FGSM",
 		Cost:    "one gradient pass over the attacked samples in the first half of training; at most 10 Hessian-vector products on 128 samples per epoch",
 		Options: func() any { return defaults() },
 		New:     func(o any) (methods.Method, error) { return New("absa", *o.(*Options)) }})
-	methods.Register(methods.Info{Name: "abs", Paper: paper, Claims: []string{"batch"},
+	methods.Register(methods.Info{Name: "abs", Paper: paper, Equations: equations, Limits: limits, Claims: []string{"batch"},
 		Doc:  "ABSA without the attacks",
 		Cost: "at most 10 Hessian-vector products on 128 samples per epoch",
 		Options: func() any {
@@ -82,28 +91,20 @@ type state struct {
 
 // New checks the options and makes the method; the name is for messages.
 func New(name string, o Options) (*Method, error) {
-	for _, c := range []struct {
-		ok   bool
-		key  string
-		got  any
-		want string
-	}{
-		{o.MaxBatch > 0, "max_batch", o.MaxBatch, "at least 1"},
-		{o.Patience > 0, "patience", o.Patience, "at least 1"},
-		{o.EigDecrease > 1, "eig_decrease", o.EigDecrease, "above 1"},
-		{o.Growth > 1, "growth", o.Growth, "at least 2"},
-		{o.AttackFraction >= 0 && o.AttackFraction <= 1, "attack_fraction", o.AttackFraction, "between 0 and 1"},
-		{o.Epsilon >= 0 && !math.IsInf(o.Epsilon, 0), "epsilon", o.Epsilon, "at least 0"},
-		{o.AttackDecay >= 1, "attack_decay", o.AttackDecay, "at least 1"},
-		{o.AttackUntil >= 0 && o.AttackUntil <= 1, "attack_until", o.AttackUntil, "between 0 and 1"},
-		{o.ProbeSamples > 0, "probe_samples", o.ProbeSamples, "at least 1"},
-		{o.ProbeIters > 0, "probe_iterations", o.ProbeIters, "at least 1"},
-		{o.ProbeTolerance > 0, "probe_tolerance", o.ProbeTolerance, "above 0"},
-		{o.Compat == "" || o.Compat == "hessianflow", "compat", o.Compat, "empty or hessianflow"},
-	} {
-		if !c.ok {
-			return nil, fmt.Errorf("methods.%s.%s is %v: must be %s", name, c.key, c.got, c.want)
-		}
+	if err := methods.CheckOptions(name,
+		methods.Need(o.MaxBatch > 0, "max_batch", o.MaxBatch, "at least 1"),
+		methods.Need(o.Patience > 0, "patience", o.Patience, "at least 1"),
+		methods.Need(o.EigDecrease > 1, "eig_decrease", o.EigDecrease, "above 1"),
+		methods.Need(o.Growth > 1, "growth", o.Growth, "at least 2"),
+		methods.Need(o.AttackFraction >= 0 && o.AttackFraction <= 1, "attack_fraction", o.AttackFraction, "between 0 and 1"),
+		methods.Need(o.Epsilon >= 0 && !math.IsInf(o.Epsilon, 0), "epsilon", o.Epsilon, "at least 0"),
+		methods.Need(o.AttackDecay >= 1, "attack_decay", o.AttackDecay, "at least 1"),
+		methods.Need(o.AttackUntil >= 0 && o.AttackUntil <= 1, "attack_until", o.AttackUntil, "between 0 and 1"),
+		methods.Need(o.ProbeSamples > 0, "probe_samples", o.ProbeSamples, "at least 1"),
+		methods.Need(o.ProbeIters > 0, "probe_iterations", o.ProbeIters, "at least 1"),
+		methods.Need(o.ProbeTolerance > 0, "probe_tolerance", o.ProbeTolerance, "above 0"),
+		methods.Need(o.Compat == "" || o.Compat == "hessianflow", "compat", o.Compat, "empty or hessianflow")); err != nil {
+		return nil, err
 	}
 	return &Method{name: name, opt: o, state: state{Attack: o.AttackFraction}}, nil
 }
@@ -111,9 +112,8 @@ func New(name string, o Options) (*Method, error) {
 // Prepare checks the options against the training.
 func (m *Method) Prepare(t methods.Training) error {
 	m.leaf = t.Leaf()
-	if m.opt.MaxBatch < t.BaseBatch() || m.opt.MaxBatch%t.Leaf() != 0 {
-		return fmt.Errorf("methods.%s.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
-			m.name, m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
+	if err := methods.CheckMaxBatch(m.name, m.opt.MaxBatch, t); err != nil {
+		return err
 	}
 	if m.opt.ProbeSamples > t.Samples() {
 		return fmt.Errorf("methods.%s.probe_samples is %d: the training set has %d samples", m.name, m.opt.ProbeSamples, t.Samples())

@@ -18,7 +18,10 @@ type Options struct {
 
 func init() {
 	methods.Register(methods.Info{Name: "fb", Paper: "Goyal et al. 2017, arXiv 1706.02677", Claims: []string{"batch", "schedule"},
-		Doc: "fixed large batch: learning rate scaled by batch.size/base_batch after a linear warm-up", Cost: "nothing",
+		Equations: `k = batch.size/base_batch
+lr(e) = lr (1 + (k-1) e/warmup_epochs) schedule(e) for epochs e < warmup_epochs, then k lr schedule(e)`,
+		Limits: "beyond some batch (8,192 for ResNet-50) accuracy falls whatever the warm-up",
+		Doc:    "fixed large batch: learning rate scaled by batch.size/base_batch after a linear warm-up", Cost: "nothing",
 		Options: func() any { return &Options{BaseBatch: 128, WarmupEpochs: 5} },
 		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
 }
@@ -28,11 +31,10 @@ type Method struct{ opt Options }
 
 // New checks the options and makes the method.
 func New(o Options) (*Method, error) {
-	if o.BaseBatch < 1 {
-		return nil, fmt.Errorf("methods.fb.base_batch is %d: must be at least 1", o.BaseBatch)
-	}
-	if !(o.WarmupEpochs >= 0) {
-		return nil, fmt.Errorf("methods.fb.warmup_epochs is %g: must be at least 0", o.WarmupEpochs)
+	if err := methods.CheckOptions("fb",
+		methods.Need(o.BaseBatch > 0, "base_batch", o.BaseBatch, "at least 1"),
+		methods.Need(o.WarmupEpochs >= 0, "warmup_epochs", o.WarmupEpochs, "at least 0")); err != nil {
+		return nil, err
 	}
 	return &Method{o}, nil
 }

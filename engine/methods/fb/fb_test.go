@@ -4,20 +4,16 @@ import (
 	"math"
 	"testing"
 
-	"broadside/engine/methods"
+	"broadside/engine/methods/methodtest"
 	"broadside/engine/schedule"
 )
-
-type fakeTraining struct{ methods.Training }
-
-func (fakeTraining) BaseBatch() int { return 4096 }
 
 func TestLinearScalingWithWarmup(t *testing.T) {
 	m, err := New(Options{BaseBatch: 128, WarmupEpochs: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := m.Schedule(fakeTraining{}, schedule.Step{At: []int{30}, Decay: 0.2})
+	s, err := m.Schedule(&methodtest.Training{BaseSize: 4096}, schedule.Step{At: []int{30}, Decay: 0.2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,11 @@ type Options struct {
 
 func init() {
 	methods.Register(methods.Info{Name: "gg", Paper: "Smith et al. 2018, arXiv 1711.00489", Claims: []string{"batch", "schedule"},
-		Doc: "at each milestone of the step schedule grow the batch instead of decaying the learning rate", Cost: "nothing",
+		Equations: `at each milestone of the step schedule, whose factor is q:
+    batch <- batch factor, up to max_batch;  factor = 1/q by default
+    lr <- lr q factor' where factor' is what the batch has grown by: lr stays while the batch can grow`,
+		Limits: "schedules without milestones are refused; the first phase still runs at the small batch, which costs most updates",
+		Doc:    "at each milestone of the step schedule grow the batch instead of decaying the learning rate", Cost: "nothing",
 		Options: func() any { return &Options{MaxBatch: 16384} },
 		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
 }
@@ -32,22 +36,17 @@ type Method struct {
 
 // New checks the options and makes the method.
 func New(o Options) (*Method, error) {
-	if o.MaxBatch < 1 {
-		return nil, fmt.Errorf("methods.gg.max_batch is %d: must be at least 1", o.MaxBatch)
-	}
-	if o.Factor != 0 && !(o.Factor > 1) {
-		return nil, fmt.Errorf("methods.gg.factor is %g: must be above 1, or 0 for one over the schedule's factor", o.Factor)
+	if err := methods.CheckOptions("gg",
+		methods.Need(o.MaxBatch > 0, "max_batch", o.MaxBatch, "at least 1"),
+		methods.Need(o.Factor == 0 || o.Factor > 1, "factor", o.Factor, "above 1, or 0 for one over the schedule's factor")); err != nil {
+		return nil, err
 	}
 	return &Method{opt: o}, nil
 }
 
 // Prepare checks the options against the training.
 func (m *Method) Prepare(t methods.Training) error {
-	if m.opt.MaxBatch < t.BaseBatch() || m.opt.MaxBatch%t.Leaf() != 0 {
-		return fmt.Errorf("methods.gg.max_batch is %d: must be a multiple of batch.leaf (%d) and at least batch.size (%d)",
-			m.opt.MaxBatch, t.Leaf(), t.BaseBatch())
-	}
-	return nil
+	return methods.CheckMaxBatch("gg", m.opt.MaxBatch, t)
 }
 
 // Schedule takes over the milestones of the recipe's step schedule.

@@ -4,32 +4,9 @@ import (
 	"math"
 	"testing"
 
-	"broadside/engine/curvature"
-	"broadside/engine/methods"
+	"broadside/engine/methods/methodtest"
 	"broadside/engine/schedule"
 )
-
-type fakeTraining struct {
-	methods.Training
-	epoch, batch int
-	lr           float64
-}
-
-func (f *fakeTraining) Epoch() int     { return f.epoch }
-func (f *fakeTraining) Leaf() int      { return 128 }
-func (f *fakeTraining) Batch() int     { return f.batch }
-func (f *fakeTraining) BaseBatch() int { return 128 }
-func (f *fakeTraining) ScaleLR(factor float64, _ string) error {
-	f.lr *= factor
-	return nil
-}
-func (f *fakeTraining) SetBatch(size int, _ methods.Carry, _ string) error {
-	f.batch = size
-	return nil
-}
-func (f *fakeTraining) TopEigenvalue(methods.Probe) (curvature.Eigenvalue, error) {
-	panic("gg measures no curvature")
-}
 
 // Smith et al. 2018, CIFAR-10: batch 128, 640, 3200, 5120 (the cap); the third milestone's factor
 // leaves 5/1.6 = 3.125 to the learning rate. Their count of updates over 200 epochs is 29,141.
@@ -38,7 +15,7 @@ func TestSmithSchedule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeTraining{batch: 128, lr: 1}
+	f := methodtest.New(200)
 	if err := m.Prepare(f); err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +27,8 @@ func TestSmithSchedule(t *testing.T) {
 		t.Errorf("the schedule decays to %g: gg takes its milestones over", s.Factor(199))
 	}
 	updates := 0.0
-	for f.epoch = 1; f.epoch <= 200; f.epoch++ {
-		updates += 50000 / float64(f.batch)
+	for f.EpochsDone = 1; f.EpochsDone <= 200; f.EpochsDone++ {
+		updates += 50000 / float64(f.BatchSize)
 		if err := m.EpochEnd(f); err != nil {
 			t.Fatal(err)
 		}
@@ -59,14 +36,14 @@ func TestSmithSchedule(t *testing.T) {
 	if got := math.Round(updates); got != 29141 {
 		t.Errorf("%g updates; want 29141", got)
 	}
-	if f.batch != 5120 || math.Abs(f.lr-1/3.125) > 1e-12 {
-		t.Errorf("batch %d, learning rate x%g; want 5120 and x0.32", f.batch, f.lr)
+	if f.BatchSize != 5120 || math.Abs(f.LR-1/3.125) > 1e-12 {
+		t.Errorf("batch %d, learning rate x%g; want 5120 and x0.32", f.BatchSize, f.LR)
 	}
 }
 
 func TestNeedsAStepSchedule(t *testing.T) {
 	m, _ := New(Options{MaxBatch: 128})
-	if _, err := m.Schedule(&fakeTraining{}, schedule.Constant{}); err == nil {
+	if _, err := m.Schedule(methodtest.New(1), schedule.Constant{}); err == nil {
 		t.Error("gg accepted a schedule without milestones")
 	}
 }
