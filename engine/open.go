@@ -24,7 +24,7 @@ import (
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
+		running: r.Batch.Running, smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
 		timeout: cmp.Or(o.Timeout, collective.DefaultTimeout), fault: o.fault}
 }
 
@@ -107,13 +107,18 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 
 // newTrainer makes a trainer with fresh parameters.
 func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
-	t := &trainer{fleet: f, sink: s, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
+	t := &trainer{fleet: f, sink: s, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
 		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
 	}
-	if n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf; n*r.Train.Epochs < r.Batch.Size {
+	n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf
+	if r.Batch.DropLast && n < r.Batch.Size {
+		return nil, fmt.Errorf("batch.size %d is more than an epoch of %d samples: with batch.drop_last true it would never update; use a smaller batch.size",
+			r.Batch.Size, n)
+	}
+	if n*r.Train.Epochs < r.Batch.Size {
 		return nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
 			r.Batch.Size, r.Train.Epochs, n)
 	}

@@ -53,7 +53,8 @@ type trainer struct {
 type trainerConfig struct {
 	epochs          int
 	evalEvery       int
-	batch           int // samples, a multiple of the leaf
+	batch           int  // samples, a multiple of the leaf
+	dropLast        bool // an update ends in the epoch that it begins in
 	lr              float64
 	seed            uint64
 	augment         augmentation
@@ -109,7 +110,7 @@ func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
 	for t.at.Epoch < t.cfg.epochs {
-		if t.at.Leaf == t.sampler.LeavesPerEpoch() {
+		if t.epochDone() {
 			if err := t.endEpoch(); err != nil {
 				return fmt.Errorf("end of epoch %d: %w", t.at.Epoch, err)
 			}
@@ -140,6 +141,12 @@ func (t *trainer) train(ctx context.Context) error {
 		}
 	}
 	return t.checkpoint()
+}
+
+// epochDone reports whether the epoch has no leaf left to train on.
+func (t *trainer) epochDone() bool {
+	left := t.sampler.LeavesPerEpoch() - t.at.Leaf
+	return left == 0 || t.cfg.dropLast && t.pending.leaves == 0 && left < t.leavesPerUpdate()
 }
 
 // stop returns why to stop, if this process or another is to.

@@ -27,14 +27,17 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":        "abs: {max_batch: 128, patience: 1}",
+	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":         "gg: {max_batch: 64}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "drop_last": "batch.drop_last=true",
+	"fold scaled": "batch.running=scaled", "fold mean": "batch.running=mean"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -350,6 +353,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"adabatch: {growth: 1, lr_factor: 1}",
+		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
+		"batchsched: {at: [1], factor: 1}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

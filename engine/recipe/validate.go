@@ -74,6 +74,7 @@ func (c *checker) train(t *Train) {
 func (c *checker) batch(b *Batch) {
 	c.want(b.Lanes >= 1 && b.Lanes <= maxLanes && bits.OnesCount(uint(b.Lanes)) == 1,
 		"batch.lanes %d is not a power of two from 1 to %d: use 8", b.Lanes, maxLanes)
+	c.oneOf("batch.running", b.Running, "sequential", "scaled", "mean")
 	switch {
 	case b.Size < 1 || b.Size > maxBatch:
 		c.want(false, "batch.size %d is out of range: use 1 to %d samples", b.Size, maxBatch)

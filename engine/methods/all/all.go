@@ -3,6 +3,8 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/adabatch"
+	_ "broadside/engine/methods/batchsched"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
 )
