@@ -34,7 +34,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		return fmt.Errorf("batch size %d is more than an epoch: with batch.drop_last true it would never update", size)
 	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
-		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
+		if err := t.fleet.scaleLanes(t.pending.places, float64(size)/float64(t.at.Batch)); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -35,7 +36,7 @@ func (j *evaluation) run(w *worker) error {
 			continue
 		}
 		indices := j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
-		if err := w.gather(j.on, augmentation{}, j.seed, 0, indices); err != nil {
+		if err := w.gather(j.on, augmentation{}, methods.Draw{Seed: j.seed}, indices); err != nil {
 			return err
 		}
 		p, err := w.program(programKey{kind: j.kind, n: len(indices)})

@@ -27,6 +27,7 @@ type fleet struct {
 	leaf      graph.Leaf
 	ghost     int
 	lanes     int
+	copies    int // of every training sample in an update; 0 is 1
 	bucket    int // cells of gradients that are reduced at a time, at least
 	smooth    float64
 	running   string // the rule of the fold

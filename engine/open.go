@@ -107,7 +107,11 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 
 // newTrainer makes a trainer with fresh parameters.
 func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
-	t := &trainer{fleet: f, sink: s, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
+	chosen, err := openMethods(r) // before the recipe is used: a method may lengthen it
+	if err != nil {
+		return nil, err
+	}
+	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
 		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
@@ -122,11 +126,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
 			r.Batch.Size, r.Train.Epochs, n)
 	}
-	var err error
 	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
 		return nil, err
 	}
-	if t.methods, err = openMethods(r); err != nil {
+	if err := t.openHooks(); err != nil {
 		return nil, err
 	}
 	for _, m := range t.methods {
@@ -141,7 +144,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
+	if err := f.checkMemory(r.Batch.Size*f.views(), len(rule.Slots())); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
@@ -166,6 +169,15 @@ func augmentationOf(d recipe.Data) (a augmentation) {
 	return a
 }
 
+// openHooks finds the methods that act on single samples.
+func (t *trainer) openHooks() error {
+	t.openWeigher()
+	if err := t.openSelector(); err != nil {
+		return err
+	}
+	return t.openCopies()
+}
+
 // openMethods makes the recipe's methods and refuses those that conflict.
 func openMethods(r *recipe.Recipe) ([]method, error) {
 	var out []method
@@ -178,6 +190,9 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 		options := info.Options()
 		if err := recipe.Decode(entry, options); err != nil {
 			return nil, err
+		}
+		if l, ok := options.(methods.Lengthener); ok {
+			r.Lengthen(l.Lengthen(r.Batch.Size))
 		}
 		m, err := info.New(options)
 		if err != nil {

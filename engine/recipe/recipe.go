@@ -111,6 +111,20 @@ func (r *Recipe) Resolve() error {
 	return r.Validate()
 }
 
+// Lengthen multiplies the epochs of the run, and those of its schedule.
+func (r *Recipe) Lengthen(factor int) {
+	if factor == 1 {
+		return
+	}
+	r.Train.Epochs *= factor
+	at := make([]int, len(r.Schedule.At))
+	for i, e := range r.Schedule.At {
+		at[i] = e * factor
+	}
+	r.Schedule.At = at
+	r.Schedule.WarmupEpochs *= float64(factor)
+}
+
 // Method returns the entry of the method called name, and whether the recipe has it.
 func (r *Recipe) Method(name string) (Method, bool) {
 	for _, m := range r.Methods {
