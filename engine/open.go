@@ -62,7 +62,7 @@ func deviceOf(o Options) string {
 
 // openOn builds a recipe's network on the devices, which are the fleet's from then on, and gives them the data.
 func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Options) (*fleet, error) {
-	net, err := openNetwork(r.Model.Name, pair.Train)
+	net, err := openNetwork(r.Model, pair.Train)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,22 @@ func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Optio
 	return f, nil
 }
 
-// openNetwork builds the named network for a data set.
-func openNetwork(name string, set *data.Set) (*graph.Network, error) {
+// openNetwork builds the recipe's network for a data set.
+func openNetwork(m recipe.Model, set *data.Set) (*graph.Network, error) {
+	net, err := newNetwork(m.Name, set)
+	if err != nil {
+		return nil, err
+	}
+	if m.ZeroInitResidual && net.ZeroResiduals() == 0 {
+		return nil, fmt.Errorf("model.zero_init_residual is true: model %s has no residual block that ends with a batch norm", m.Name)
+	}
+	if m.FCStd > 0 && !net.NormalOutput(m.FCStd) {
+		return nil, fmt.Errorf("model.fc_std is %g: the last layer of model %s is not fully connected", m.FCStd, m.Name)
+	}
+	return net, nil
+}
+
+func newNetwork(name string, set *data.Set) (*graph.Network, error) {
 	input := graph.Dims{H: set.H, W: set.W, C: set.C}
 	net, err := models.New(name, input, set.Classes)
 	if err == nil {

@@ -124,6 +124,8 @@ data:
   test_limit: 0
 model:
   name: resnet20
+  zero_init_residual: false
+  fc_std: 0
 train:
   epochs: 90
   seed: 1
@@ -211,7 +213,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 39 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 41 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -34,9 +34,11 @@ type Data struct {
 	TestLimit  int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
 }
 
-// Model names the network. The name carries the size, so there is nothing else to choose.
+// Model names the network, whose size is in the name, and says how its parameters start.
 type Model struct {
-	Name string `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
+	Name             string  `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
+	ZeroInitResidual bool    `yaml:"zero_init_residual" doc:"start the last batch norm of every residual block at scale 0, so that blocks begin as identities"`
+	FCStd            float64 `yaml:"fc_std" doc:"standard deviation of the last layer's initial weights, normal around 0, with biases of 0; 0: PyTorch's default"`
 }
 
 // Train holds the length of the run and what belongs to no other part.

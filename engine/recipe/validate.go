@@ -35,6 +35,7 @@ func (r *Recipe) Validate() error {
 	c.name(r.Name)
 	c.data(&r.Data)
 	c.want(r.Model.Name != "", "model.name is missing: name a network, such as resnet20")
+	c.want(r.Model.FCStd >= 0 && finite(r.Model.FCStd), "model.fc_std %v is no standard deviation: use a number above 0, such as 0.01, or 0 for the default", r.Model.FCStd)
 	c.train(&r.Train)
 	c.batch(&r.Batch)
 	c.optimizer(&r.Optimizer)
