@@ -87,10 +87,20 @@ func (f *fleet) runEvaluation(j *evaluation) (Evaluation, error) {
 	return e, nil
 }
 
+// DivergedError says that training has come to a loss from which it cannot go on.
+type DivergedError struct {
+	Loss float64
+	On   string // the data set
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("the loss on %s is %g: training has diverged; a lower optimizer.lr or a longer schedule.warmup_epochs may help", e.On, e.Loss)
+}
+
 // checkLoss refuses a loss that is no number: neither training nor evaluation can go on from it.
 func checkLoss(loss float64, on string) error {
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
-		return fmt.Errorf("the loss on %s is %g: training has diverged; a lower optimizer.lr or a longer schedule.warmup_epochs may help", on, loss)
+		return &DivergedError{Loss: loss, On: on}
 	}
 	return nil
 }

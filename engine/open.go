@@ -37,7 +37,7 @@ func joinHomes(o Options) joiner {
 
 // open loads a recipe's data and opens it on devices.
 func open(r *recipe.Recipe, o Options) (*fleet, error) {
-	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
+	pair, err := data.Open(specOf(r.Data))
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,10 @@ func open(r *recipe.Recipe, o Options) (*fleet, error) {
 		return nil, err
 	}
 	return openOn(r, pair, devices, o)
+}
+
+func specOf(d recipe.Data) data.Spec {
+	return data.Spec{Name: d.Name, Path: d.Path, Coarse: d.Coarse, TrainLimit: d.TrainLimit, TestLimit: d.TestLimit}
 }
 
 // deviceOf is the kind of device that the options name. Of several processes on a machine with GPUs every one takes a
@@ -121,40 +125,7 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 
 // newTrainer makes a trainer with fresh parameters.
 func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
-	chosen, err := openMethods(r) // before the recipe is used: a method may lengthen it
-	if err != nil {
-		return nil, err
-	}
-	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
-		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
-		at: progress{Batch: r.Batch.Size, LRScale: 1}}
-	if n := f.train.set.Len(); n < r.Batch.Leaf {
-		return nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
-	}
-	n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf
-	if r.Batch.DropLast && n < r.Batch.Size {
-		return nil, fmt.Errorf("batch.size %d is more than an epoch of %d samples: with batch.drop_last true it would never update; use a smaller batch.size",
-			r.Batch.Size, n)
-	}
-	if n*r.Train.Epochs < r.Batch.Size {
-		return nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
-			r.Batch.Size, r.Train.Epochs, n)
-	}
-	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
-		return nil, err
-	}
-	if err := t.openHooks(); err != nil {
-		return nil, err
-	}
-	for _, m := range t.methods {
-		if err := m.Prepare(control{t}); err != nil {
-			return nil, err
-		}
-	}
-	if t.schedule, err = t.openSchedule(r); err != nil {
-		return nil, err
-	}
-	rule, err := t.openRule(r.Optimizer)
+	t, rule, err := planTrainer(f, r, s)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +138,46 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
 	f.state.WriteFloats(0, f.net.InitState())
 	return t, f.prepareTraining()
+}
+
+// planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
+// resolves the recipe: every option of its methods is written out.
+func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, error) {
+	chosen, err := openMethods(r) // before the recipe is used: a method may lengthen it
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
+		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
+		at: progress{Batch: r.Batch.Size, LRScale: 1}}
+	if n := f.train.set.Len(); n < r.Batch.Leaf {
+		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
+	}
+	n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf
+	if r.Batch.DropLast && n < r.Batch.Size {
+		return nil, nil, fmt.Errorf("batch.size %d is more than an epoch of %d samples: with batch.drop_last true it would never update; use a smaller batch.size",
+			r.Batch.Size, n)
+	}
+	if n*r.Train.Epochs < r.Batch.Size {
+		return nil, nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
+			r.Batch.Size, r.Train.Epochs, n)
+	}
+	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
+		return nil, nil, err
+	}
+	if err := t.openHooks(); err != nil {
+		return nil, nil, err
+	}
+	for _, m := range t.methods {
+		if err := m.Prepare(control{t}); err != nil {
+			return nil, nil, err
+		}
+	}
+	if t.schedule, err = t.openSchedule(r); err != nil {
+		return nil, nil, err
+	}
+	rule, err := t.openRule(r.Optimizer)
+	return t, rule, err
 }
 
 func augmentationOf(d recipe.Data) (a augmentation) {
