@@ -26,6 +26,8 @@ type Training interface {
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// LargestBatch is the largest batch that SetBatch takes.
+	LargestBatch() int
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error

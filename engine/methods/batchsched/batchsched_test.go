@@ -62,6 +62,11 @@ func TestRefusesBadOptions(t *testing.T) {
 		t.Error("a milestone at the end of the run was accepted")
 	}
 	f := methodtest.New(9)
+	f.Largest = 256
+	if m.Prepare(f) == nil {
+		t.Error("a max_batch of more than an epoch was accepted where updates end with the epoch")
+	}
+	f.Largest = 0
 	f.LeafSize = 96
 	if m.Prepare(f) == nil {
 		t.Error("a max_batch of no whole leaves was accepted")
