@@ -9,11 +9,13 @@ import (
 // An update may train on several augmented copies of every sample. A copy of a leaf is a leaf of its own, so its samples
 // share no ghost with those of another copy; the copies of a leaf have neighbouring places in the update.
 
-// views is how many places a leaf of samples has in an update.
-func (f *fleet) views() int { return max(f.copies, 1) }
+// copiesEach is how many places a leaf of samples has in an update.
+func (f *fleet) copiesEach() int { return max(f.copies, 1) }
 
-// view returns the leaf of samples that a place of the update is of, and which copy of it.
-func (f *fleet) view(place int) (leaf, copy int) { return place / f.views(), place % f.views() }
+// copyAt returns the leaf of samples that a place of the update is of, and which copy of it.
+func (f *fleet) copyAt(place int) (leaf, copy int) {
+	return place / f.copiesEach(), place % f.copiesEach()
+}
 
 // maxCopies bounds the copies, whose number is one byte of the random counter.
 const maxCopies = 256

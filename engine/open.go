@@ -129,7 +129,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size*f.views(), len(rule.Slots())); err != nil {
+	if err := f.checkMemory(r.Batch.Size*f.copiesEach(), len(rule.Slots())); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {

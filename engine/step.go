@@ -52,7 +52,7 @@ func (j *leaves) run(w *worker) error {
 func (j *leaves) leaf(w *worker, i int) error {
 	f := w.fleet
 	size := f.leaf.Capacity
-	leaf, copy := f.view(i)
+	leaf, copy := f.copyAt(i)
 	indices, draw := j.indices[leaf*size:(leaf+1)*size], j.draw
 	draw.Copy = copy
 	if err := f.fault.strike(w, j.update); err != nil {

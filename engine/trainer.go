@@ -166,7 +166,7 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size, views := t.fleet.leaf.Capacity, t.fleet.views()
+	size, copies := t.fleet.leaf.Capacity, t.fleet.copiesEach()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
 	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.at.Epoch}, t.pending.places, t.cfg.augment
@@ -176,7 +176,7 @@ func (t *trainer) computeLeaves() error {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
+	if err := t.fleet.growStats(t.pending.places + count*copies); err != nil {
 		return err
 	}
 	trained := count
@@ -186,7 +186,7 @@ func (t *trainer) computeLeaves() error {
 			return err
 		}
 	}
-	places := trained * views
+	places := trained * copies
 	if t.pending.leaves+count == t.leavesPerUpdate() {
 		j.last = t.pending.places + places
 	}
@@ -226,18 +226,18 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	if err := t.updater.update(t.pending.places, t.pending.samples*t.fleet.views(), lr); err != nil {
+	if err := t.updater.update(t.pending.places, t.pending.samples*t.fleet.copiesEach(), lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
-	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.views())
+	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	t.pending = pending{}
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples*t.fleet.views()), LR: lr, Samples: samples})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples*t.fleet.copiesEach()), LR: lr, Samples: samples})
 }
 
 // endUpdate lets the methods act after an update.
@@ -295,7 +295,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity * t.fleet.views())
+	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,
