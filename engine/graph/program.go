@@ -18,14 +18,8 @@ type Options struct {
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
-	Attack     *Attack           // emits the attack pass; needs Frozen and InputGrad
-}
-
-// Attack is a projected sign-gradient attack on a leaf's first N samples, in place, from a clean
-// start, clamped to the smallest and largest value of those samples (Yao et al. 2018 clamp so).
-type Attack struct {
-	Eps, Step  float64 // in units of the network's input
-	Iterations int
+	Attack     *Attack           // emits the attack pass; needs InputGrad, and leaves no batch statistics
+	Set        int               // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
 }
 
 // Program is a compiled network: passes over one arena. Sums, not means: Backward adds the gradient of
@@ -39,13 +33,15 @@ type Program struct {
 	Backward        []kernels.Call // after Forward
 	TangentForward  []kernels.Call // after Backward; may be repeated with other directions
 	TangentBackward []kernels.Call // after TangentForward
-	AttackPass      []kernels.Call // everything at once: inputs -> perturbed inputs
+	AttackPass      []kernels.Call // everything at once: inputs, and Start and Target if wanted -> perturbed inputs
 	Fold            []kernels.Call // stats memory -> running statistics
 
 	ArenaCells int
 	StatsCells int
 	Logits     kernels.Ref // [N][Classes]
 	InputGrad  kernels.Ref // [N][H][W][C], if asked for
+	Start      kernels.Ref // [N][H][W][C] of an attack with a random start: what is added to the clean samples
+	Target     kernels.Ref // int32[N] of a targeted attack
 }
 
 // GradientDone returns after how many calls of Backward the gradient is final from a cell of it on.
@@ -129,8 +125,13 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
 	case o.Tangent && !o.ParamGrads:
 		return fmt.Errorf("tangent passes need parameter gradients")
-	case o.Attack != nil && (!o.Frozen || !o.InputGrad):
-		return fmt.Errorf("an attack needs frozen statistics and the input's gradient")
+	case o.Set < 0 || o.Set > len(net.NormSets):
+		return fmt.Errorf("parameter set %d of batch normalisation: there are %d", o.Set, 1+len(net.NormSets))
+	}
+	if o.Attack != nil {
+		if err := o.Attack.check(o); err != nil {
+			return err
+		}
 	}
 	if o.Frozen {
 		return nil
