@@ -31,7 +31,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		return fmt.Errorf("batch size %d: must be a multiple of the leaf, %d", size, t.fleet.leaf.Capacity)
 	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
-		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
+		if err := t.fleet.scaleLanes(t.pending.leaves*t.fleet.views(), float64(size)/float64(t.at.Batch)); err != nil {
 			return err
 		}
 	}

@@ -41,6 +41,7 @@ type fleet struct {
 	board   []float64 // of exchanges with other processes
 	said    []float64
 	fault   *fault
+	pair    *pairing // nil without adversarial twins
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
@@ -147,14 +148,8 @@ func (f *fleet) sameDevices() error {
 }
 
 // start allocates what every use of the fleet needs and starts the workers.
-func (f *fleet) start() (err error) {
-	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
-		return fmt.Errorf("allocating parameters: %w", err)
-	}
-	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
-		return fmt.Errorf("allocating running statistics: %w", err)
-	}
-	if f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket)); err != nil {
+func (f *fleet) start() error {
+	if err := f.allocNetwork(); err != nil {
 		return err
 	}
 	for _, w := range f.workers {
@@ -162,6 +157,30 @@ func (f *fleet) start() (err error) {
 		w.serving = true
 	}
 	return nil
+}
+
+// allocNetwork allocates the network's parameters and running statistics and prepares the reduction of its gradients.
+func (f *fleet) allocNetwork() (err error) {
+	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+		return fmt.Errorf("allocating parameters: %w", err)
+	}
+	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
+		return fmt.Errorf("allocating running statistics: %w", err)
+	}
+	f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket))
+	return err
+}
+
+// addNormSets gives the network's batch normalisations further parameter sets, before anything is compiled.
+func (f *fleet) addNormSets(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	f.net.AddNormSets(names)
+	free(f.params, f.state)
+	f.reduce.free()
+	f.params, f.state, f.reduce = nil, nil, nil
+	return f.allocNetwork()
 }
 
 // axpby is the call y = a x + b y over parameter-shaped memory.
@@ -302,6 +321,7 @@ func (f *fleet) close() {
 	f.stats.free()
 	f.train.free()
 	f.test.free()
+	f.pair.free()
 	f.reduce.free()
 	if f.fold != nil {
 		f.fold.Free()

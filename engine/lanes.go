@@ -104,9 +104,9 @@ func (f *fleet) foldStats(leaves int) error {
 		first += f.stats.sizes[i]
 	}
 	f.bases[graph.StateBase] = f.state
-	for _, stats := range f.stats.leaves[:leaves] {
+	for place, stats := range f.stats.leaves[:leaves] {
 		f.bases[graph.StatsBase] = stats
-		if err := f.fold.Run(&f.bases); err != nil {
+		if err := f.foldOf(place).Run(&f.bases); err != nil {
 			return err
 		}
 	}
@@ -134,5 +134,5 @@ func (f *fleet) prepareTraining() (err error) {
 			return err
 		}
 	}
-	return nil
+	return f.prepareTwins()
 }

@@ -29,8 +29,9 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	}
 	const cell = 4
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
-	stats := int64(p.StatsCells) * int64(ceilDiv(batch, leaf))
-	return memoryNeed{shared: cell * (params + stats), device: cell * int64(l.Cells()+p.ArenaCells)}, nil
+	leaves := ceilDiv(batch, leaf)
+	stats := int64(p.StatsCells) * int64(leaves*f.views())
+	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+p.ArenaCells)}, nil
 }
 
 // checkMemory refuses training for which there is not enough memory, before anything of it is allocated, and says what

@@ -125,9 +125,17 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.NormSetter); ok {
+			if err := f.addNormSets(s.NormSets()); err != nil {
+				return nil, err
+			}
+		}
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, err
 		}
+	}
+	if err := f.pairUp(t.methods); err != nil {
+		return nil, err
 	}
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, err

@@ -56,6 +56,9 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 			return nil, err
 		}
 	}
+	if err := t.savePair(ck); err != nil {
+		return nil, err
+	}
 	return ck, kernels.Sync(t.fleet.dev) // what was read may be worth nothing
 }
 
@@ -107,7 +110,10 @@ func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
 			}
 		}
 	}
-	return t.checkPlace()
+	if err := t.checkPlace(); err != nil {
+		return err
+	}
+	return t.restorePair(ck)
 }
 
 // checkPlace refuses a place in training that the data or recipe at hand do not have.

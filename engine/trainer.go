@@ -18,7 +18,7 @@ import (
 //	    for every update:
 //	        for every leaf of the update, side by side on the devices:
 //	            gather and augment its samples
-//	            perturb them                          (methods.Perturber)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
@@ -156,34 +156,40 @@ func (t *trainer) computeLeaves() error {
 	size := t.fleet.leaf.Capacity
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
-	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
+	views := t.fleet.views()
+	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves*views, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
 	if t.pending.leaves+count == t.leavesPerUpdate() {
-		j.last = t.leavesPerUpdate()
+		j.last = t.leavesPerUpdate() * views
 	}
-	j.results.resize(count, size)
+	j.results.resize(count*views, size)
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats((t.pending.leaves + count) * views); err != nil {
 		return err
 	}
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
-	for i := range count {
-		t.at.EpochLoss += j.loss[i]
-		t.at.EpochCorrect += j.correct[i]
-		t.pending.loss += j.loss[i]
+	for i, loss := range j.loss {
+		if _, twin := t.fleet.view(j.first + i); !twin {
+			t.at.EpochLoss += loss
+			t.at.EpochCorrect += j.correct[i]
+		}
+		t.pending.loss += loss
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(count * (size + j.attack.Samples*j.attack.Iterations))
+	t.at.GradPasses += int64(count*size*views + j.attackPasses(t.fleet))
 	t.pending.leaves += count
 	t.pending.samples += count * size
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
@@ -200,8 +206,11 @@ func (t *trainer) attack() methods.Attack {
 
 // update applies the summed gradients.
 func (t *trainer) update() error {
-	lr := t.learningRate()
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	lr, views := t.learningRate(), t.fleet.views()
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
+	if err := t.updater.update(t.pending.leaves*views, t.pending.samples*views, lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
@@ -212,7 +221,7 @@ func (t *trainer) update() error {
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples*views), LR: lr, Samples: samples})
 }
 
 // endUpdate lets the methods act after an update.

@@ -27,10 +27,15 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":     "abs: {max_batch: 128, patience: 1}",
+	"absa":    "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"advprop": "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"conadv":  "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":  "disadv: {epsilon: 0.1, step: 0.1}",
+	"fb":      "fb: {base_batch: 16, warmup_epochs: 2}",
+	"fgsmrs":  "fgsmrs: {epsilon: 0.1}",
+	"gg":      "gg: {max_batch: 64}",
+	"pgd":     "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
@@ -350,6 +355,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"fgsmrs: {epsilon: 0}",
+		"pgd: {epsilon: 0, iterations: 2}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
