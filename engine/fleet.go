@@ -8,6 +8,7 @@ import (
 
 	"broadside/engine/collective"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -41,7 +42,8 @@ type fleet struct {
 	board   []float64 // of exchanges with other processes
 	said    []float64
 	fault   *fault
-	pair    *pairing // nil without adversarial twins
+	pair    *pairing         // nil without adversarial twins
+	attacks []methods.Attack // that the run begins with
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker

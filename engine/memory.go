@@ -27,11 +27,19 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	if err != nil {
 		return memoryNeed{}, err
 	}
+	arena, statsCells := p.ArenaCells, p.StatsCells
+	for _, a := range f.attacks {
+		o := programKey{attack: a.Attack, train: a.TrainMode}.attackOptions(graph.Options{N: min(a.Samples, leaf), Ghost: min(ghost, a.Samples), Precision: f.precision})
+		if p, err = graph.Compile(f.net, l, o, f.homes[0]); err != nil {
+			return memoryNeed{}, err
+		}
+		arena = max(arena, p.ArenaCells)
+	}
 	const cell = 4
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
 	leaves := ceilDiv(batch, leaf)
-	stats := int64(p.StatsCells) * int64(leaves*f.views())
-	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+p.ArenaCells)}, nil
+	stats := int64(statsCells) * int64(leaves*f.views())
+	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
 }
 
 // checkMemory refuses training for which there is not enough memory, before anything of it is allocated, and says what

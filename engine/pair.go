@@ -47,9 +47,12 @@ func (s *attackSlots) clear() {
 	}
 }
 
-// pairUp asks the methods for twins.
+// pairUp asks the methods for twins, and notes the attacks that they begin with.
 func (f *fleet) pairUp(all []method) error {
 	for _, m := range all {
+		if p, ok := m.Method.(methods.Perturber); ok && p.Attack().Samples > 0 {
+			f.attacks = append(f.attacks, p.Attack())
+		}
 		p, ok := m.Method.(methods.Pairer)
 		if !ok {
 			continue
@@ -59,13 +62,16 @@ func (f *fleet) pairUp(all []method) error {
 			continue
 		}
 		f.pair = &pairing{Pair: pair}
+		f.attacks = append(f.attacks, pair.Attack)
 		if !pair.Stale {
-			return nil
+			continue
 		}
 		if !pair.Attack.TrainMode {
 			return fmt.Errorf("method %s: stale attacks need batch statistics: the running ones of the update before are not kept", m.info.Name)
 		}
-		return f.pair.alloc(f)
+		if err := f.pair.alloc(f); err != nil {
+			return err
+		}
 	}
 	return nil
 }
