@@ -31,19 +31,20 @@ type fleet struct {
 	smooth    float64
 	precision kernels.Precision
 
-	workers []*worker
-	results chan result
-	ranks   int               // memories that train together; those of this process are from the first rank on
-	first   int               // rank of the first home
-	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
-	comms   []collective.Comm // join the memories; none if there is one
-	waits   []collective.Pending
-	reduce  *reduction
-	board   []float64 // of exchanges with other processes
-	said    []float64
-	fault   *fault
-	pair    *pairing         // nil without adversarial twins
-	attacks []methods.Attack // that the run begins with
+	workers    []*worker
+	results    chan result
+	ranks      int               // memories that train together; those of this process are from the first rank on
+	first      int               // rank of the first home
+	homes      []kernels.Device  // a device of each memory, which runs the work on shared memory there
+	comms      []collective.Comm // join the memories; none if there is one
+	waits      []collective.Pending
+	reduce     *reduction
+	board      []float64 // of exchanges with other processes
+	said       []float64
+	fault      *fault
+	persistent *persistence     // nil without a persistent attack
+	pair       *pairing         // nil without adversarial twins
+	attacks    []methods.Attack // that the run begins with
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
@@ -324,6 +325,7 @@ func (f *fleet) close() {
 	f.train.free()
 	f.test.free()
 	f.pair.free()
+	f.persistent.free()
 	f.reduce.free()
 	if f.fold != nil {
 		f.fold.Free()

@@ -63,7 +63,8 @@ func (f *fleet) scaleLanes(leaves int, factor float64) error {
 	return nil
 }
 
-// leafStats are the batch statistics of each leaf of an update. Every rank gathers those of the others before the fold.
+// leafStats are cells of each leaf of an update, such as its batch statistics. A rank writes those of its own leaves, and
+// gathers the others': before the fold.
 type leafStats struct {
 	cells  int              // of a leaf
 	leaves []kernels.Memory // each leaf's, within a block
@@ -73,14 +74,21 @@ type leafStats struct {
 
 // growStats makes room for the batch statistics of so many leaves.
 func (f *fleet) growStats(leaves int) error {
-	s := &f.stats
+	if f.fold == nil {
+		return nil
+	}
+	return f.stats.grow(f, leaves)
+}
+
+// grow makes room for so many leaves.
+func (s *leafStats) grow(f *fleet, leaves int) error {
 	rows := ceilDiv(leaves-len(s.leaves), f.ranks)
-	if rows <= 0 || f.fold == nil {
+	if rows <= 0 {
 		return nil
 	}
 	block, err := f.dev.Alloc(rows * f.ranks * s.cells)
 	if err != nil {
-		return fmt.Errorf("allocating batch statistics: %w", err)
+		return fmt.Errorf("allocating what is kept of each leaf: %w", err)
 	}
 	s.blocks, s.sizes = append(s.blocks, block), append(s.sizes, rows*f.ranks)
 	for i := range rows * f.ranks {
@@ -94,14 +102,8 @@ func (f *fleet) foldStats(leaves int) error {
 	if f.fold == nil {
 		return nil
 	}
-	first := 0
-	for i, block := range f.stats.blocks {
-		if first < leaves {
-			if err := f.collect(block, collective.Comm.AllGather); err != nil {
-				return err
-			}
-		}
-		first += f.stats.sizes[i]
+	if err := f.stats.gather(f, leaves); err != nil {
+		return err
 	}
 	f.bases[graph.StateBase] = f.state
 	for place, stats := range f.stats.leaves[:leaves] {
@@ -109,6 +111,20 @@ func (f *fleet) foldStats(leaves int) error {
 		if err := f.foldOf(place).Run(&f.bases); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// gather gives every rank the cells of the first leaves.
+func (s *leafStats) gather(f *fleet, leaves int) error {
+	first := 0
+	for i, block := range s.blocks {
+		if first < leaves {
+			if err := f.collect(block, collective.Comm.AllGather); err != nil {
+				return err
+			}
+		}
+		first += s.sizes[i]
 	}
 	return nil
 }
@@ -122,7 +138,7 @@ func (f *fleet) prepareTraining() (err error) {
 		return err
 	}
 	for _, w := range f.workers {
-		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
+		p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: f.leaf.Capacity}))
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ type measured interface {
 // need returns what training with a leaf size needs in each memory, for an update of so many samples.
 func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	l := graph.Leaf{Capacity: leaf, In: f.net.Input}
-	p, err := graph.Compile(f.net, l, graph.Options{N: leaf, Ghost: ghost, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}, f.homes[0])
+	p, err := graph.Compile(f.net, l, f.persistent.key(programKey{}).persistentOptions(graph.Options{N: leaf, Ghost: ghost, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}), f.homes[0])
 	if err != nil {
 		return memoryNeed{}, err
 	}
@@ -39,7 +39,7 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
 	leaves := ceilDiv(batch, leaf)
 	stats := int64(statsCells) * int64(leaves*f.views())
-	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
+	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves) + f.persistent.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
 }
 
 // checkMemory refuses training for which there is not enough memory, before anything of it is allocated, and says what

@@ -52,7 +52,7 @@ func TestCheckMemory(t *testing.T) {
 
 // What is planned is what is allocated.
 func TestMemoryNeed(t *testing.T) {
-	for _, method := range []string{"", "methods: [conadv: {}]", "methods: [pgd: {}]"} {
+	for _, method := range []string{"", "methods: [conadv: {}]", "methods: [pgd: {}]", "methods: [free: {}]"} {
 		t.Run(method, func(t *testing.T) { checkMemoryNeed(t, method) })
 	}
 }
@@ -74,6 +74,11 @@ func checkMemoryNeed(t *testing.T, method string) {
 	}
 	if p := f.pair; p != nil {
 		for _, m := range append(append([]kernels.Memory{p.before}, p.slots[0].rows...), p.slots[1].rows...) {
+			shared += 4 * m.Len()
+		}
+	}
+	if p := f.persistent; p != nil {
+		for _, m := range p.deltas.blocks {
 			shared += 4 * m.Len()
 		}
 	}

@@ -137,6 +137,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err := f.pairUp(t.methods); err != nil {
 		return nil, err
 	}
+	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"broadside/engine/checkpoint"
-	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
 	"broadside/kernels"
@@ -196,7 +195,7 @@ type ahead struct {
 }
 
 // plan takes the leaf of the run that a slot is to hold; a run that ends before has none.
-func (a *ahead) plan(s *data.Sampler, size, slot, leaf, epochs int) {
+func (a *ahead) plan(s leafOrder, size, slot, leaf, epochs int) {
 	epoch := leaf / s.LeavesPerEpoch()
 	a.to.leaves[slot] = -1
 	if epoch >= epochs {

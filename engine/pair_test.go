@@ -190,7 +190,7 @@ func TestStepsWithTwinsAllocateNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"conadv: {}", "disadv: {}", "pgd: {iterations: 1}"} {
+	for _, method := range []string{"conadv: {}", "disadv: {}", "pgd: {iterations: 1}", "free: {}"} {
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+method+"]\n", "train.epochs=100"), pair, 2, &tape{})
 		step := func() {
 			if err := tr.computeLeaves(); err != nil {

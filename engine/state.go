@@ -57,6 +57,7 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 			return nil, err
 		}
 	}
+	t.saveDeltas(ck)
 	if err := t.savePair(ck); err != nil {
 		return nil, err
 	}
@@ -119,6 +120,9 @@ func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
 		}
 	}
 	if err := t.checkPlace(); err != nil {
+		return err
+	}
+	if err := t.restoreDeltas(ck); err != nil {
 		return err
 	}
 	return t.restorePair(ck)

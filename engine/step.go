@@ -97,12 +97,13 @@ func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error 
 // train runs the forward and backward pass over a leaf of n samples, through a parameter set.
 func (j *leaves) train(w *worker, i, set, n int) error {
 	f := w.fleet
-	p, err := w.program(programKey{kind: trainProgram, n: n, set: set})
+	p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: n, set: set}))
 	if err != nil {
 		return err
 	}
 	w.bind(f.train)
 	place := j.first + i
+	f.persistent.bind(w, place)
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
 	if f.begins(place) {
 		if err := w.clear(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -34,7 +33,7 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	sampler  *data.Sampler
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
 	sink     sink
@@ -168,6 +167,9 @@ func (t *trainer) computeLeaves() error {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
+		return err
+	}
 	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
 		return err
 	}
@@ -291,5 +293,8 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
 }

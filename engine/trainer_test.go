@@ -34,6 +34,7 @@ var settings = map[string]string{
 	"disadv":  "disadv: {epsilon: 0.1, step: 0.1}",
 	"fb":      "fb: {base_batch: 16, warmup_epochs: 2}",
 	"fgsmrs":  "fgsmrs: {epsilon: 0.1}",
+	"free":    "free: {epsilon: 0.1, step: 0.05, replays: 3}",
 	"gg":      "gg: {max_batch: 64}",
 	"pgd":     "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 }
@@ -357,6 +358,7 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"fb: {base_batch: 64, warmup_epochs: 0}",
 		"fgsmrs: {epsilon: 0}",
 		"pgd: {epsilon: 0, iterations: 2}",
+		"free: {epsilon: 0, replays: 1}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

@@ -48,11 +48,12 @@ type seat struct{ leaf, arena kernels.Memory }
 
 // programKey tells the Programs of one network apart.
 type programKey struct {
-	kind   programKind
-	n      int
-	attack graph.Attack
-	set    int  // parameter set of batch normalisation
-	train  bool // attack: by batch statistics
+	kind       programKind
+	n          int
+	attack     graph.Attack
+	set        int              // parameter set of batch normalisation
+	train      bool             // attack: by batch statistics
+	persistent graph.Persistent // train: attacks too, unless zero
 }
 
 type programKind int
@@ -149,6 +150,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	switch k.kind {
 	case trainProgram:
 		o.ParamGrads = true
+		o = k.persistentOptions(o)
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:

@@ -108,14 +108,24 @@ func (c *compiler) attackInputs() {
 	}
 }
 
-// attackPixels keeps the clean pixels, which rounding must not leave outside the box: then an attack that moves nothing
+// pixels emits those of the inputs, which rounding must not leave outside the box: then an attack that moves nothing
 // changes no bit.
-func (c *compiler) attackPixels() {
-	cells, at := c.inputCells(), normalAt(c.net.Input.C)
-	raw := c.buffer(cells)
+func (c *compiler) pixels() kernels.Ref {
+	at, raw := normalAt(c.net.Input.C), c.buffer(c.inputCells())
 	c.channels(c.leaf.X(), at.std, at.mean, kernels.None, raw)
-	pixels := c.save(0, "pixels", cells)
-	c.call(kernels.PGDStep, kernels.PGD{Count: int64(cells)}, raw, raw, raw, at.box, pixels)
+	pixels := c.save(0, "pixels", c.inputCells())
+	c.boxed(raw, pixels)
+	return pixels
+}
+
+// boxed emits y = clamp(x, 0, 1).
+func (c *compiler) boxed(x, y kernels.Ref) {
+	c.call(kernels.PGDStep, kernels.PGD{Count: int64(c.inputCells())}, x, x, x, normalAt(c.net.Input.C).box, y)
+}
+
+// attackPixels keeps the clean pixels and makes room for the others.
+func (c *compiler) attackPixels() {
+	cells, pixels := c.inputCells(), c.pixels()
 	c.save(0, "attacked", cells)
 	c.save(0, "moved", cells)
 	if !c.opt.Attack.RandomStart {

@@ -160,9 +160,73 @@ func TestAttacksThatDoNotFit(t *testing.T) {
 		"attack on pixels":           {N: 2, InputGrad: true, Attack: &graph.Attack{Pixels: true}},
 		"units of the input":         {N: 2, InputGrad: true, Attack: &graph.Attack{Clamp: graph.ToBox}},
 		"parameter set 1":            {N: 2, Set: 1},
+		"a persistent attack needs":  {N: 2, ParamGrads: true, Persistent: &graph.Persistent{}},
 	} {
 		if _, err := graph.Compile(b.net, b.leaf, o, ref.New()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v; want one with %q", o, err, want)
+		}
+	}
+}
+
+// Two passes of a persistent attack: inputs, gradients of the parameters and perturbation equal those written out.
+func TestPersistentAttackEqualsTheOneWrittenOut(t *testing.T) {
+	const n, eps, step = 3, 0.3, 0.2
+	b := attackBench(t, attackCase{})
+	per := n * b.net.Input.Elems()
+	o := graph.Options{N: n, ParamGrads: true, InputGrad: true, Persistent: &graph.Persistent{Eps: eps, Step: step}}
+	p := b.compile(o)
+	delta := make([]float64, per)
+	for i, v := range fill("delta", per, -eps, eps) {
+		delta[i] = float64(v)
+	}
+	// A plain program has no use for the direction's memory, which a persistent one keeps delta in.
+	b.bases[graph.DeltaBase] = b.alloc(per)
+	b.bases[graph.DeltaBase].(*ref.Memory).WriteFloats64(0, delta)
+
+	plain := attackBench(t, attackCase{})
+	q := plain.compile(graph.Options{N: n, ParamGrads: true, InputGrad: true})
+	stopped := 0
+	for range 2 {
+		b.images(0, 8)
+		clean := readDoubles(b.bases[graph.LeafBase], 0, per)
+		b.bases[graph.GradBase] = b.alloc(b.net.ParamCells())
+		b.run(append(p.Forward, p.Backward...)...)
+
+		plain.images(0, 8)
+		x, free := make([]float64, per), make([]bool, per)
+		for i, v := range clean {
+			std := float64(attackStd[i%3])
+			pixel := math.Max(0, math.Min(1, v*std+float64(attackMean[i%3])))
+			at := math.Max(0, math.Min(1, pixel+delta[i]))
+			free[i] = at == pixel+delta[i]
+			x[i] = v + (at-pixel)/std
+		}
+		plain.bases[graph.LeafBase].(*ref.Memory).WriteFloats64(0, x)
+		plain.bases[graph.GradBase] = plain.alloc(plain.net.ParamCells())
+		plain.run(append(q.Forward, q.Backward...)...)
+		for i, d := range readDoubles(plain.bases[graph.ArenaBase], int(q.InputGrad.Offset), per) {
+			switch {
+			case !free[i]:
+				stopped++
+			case d != 0:
+				delta[i] = math.Max(-eps, math.Min(eps, delta[i]+math.Copysign(step, d)))
+			}
+		}
+		near(t, "delta", readDoubles(b.bases[graph.DeltaBase], 0, per), delta)
+		near(t, "inputs", readDoubles(b.bases[graph.LeafBase], 0, per), x)
+		near(t, "gradient", readDoubles(b.bases[graph.GradBase], 0, b.net.ParamCells()), readDoubles(plain.bases[graph.GradBase], 0, b.net.ParamCells()))
+	}
+	if stopped == 0 || stopped > per {
+		t.Errorf("the clamp stopped %d of %d pixels: want some", stopped, 2*per)
+	}
+}
+
+// near compares numbers of size one that differ by the rounding of 64-bit floats.
+func near(t *testing.T, what string, got, want []float64) {
+	t.Helper()
+	for i := range want {
+		if math.Abs(got[i]-want[i]) > 1e-9*math.Max(1, math.Abs(want[i])) {
+			t.Fatalf("%s %d: %g; want %g", what, i, got[i], want[i])
 		}
 	}
 }

@@ -79,6 +79,9 @@ func (c *compiler) emit() {
 	if c.opt.Attack != nil {
 		c.attackInputs()
 	}
+	if c.opt.Persistent != nil {
+		c.applyDelta()
+	}
 	c.pass = forward
 	for _, n := range c.nodes {
 		n.op.forward(c, n)
@@ -105,6 +108,9 @@ func (c *compiler) emit() {
 	}
 	if c.opt.Attack != nil {
 		c.attackStep()
+	}
+	if c.opt.Persistent != nil {
+		c.stepDelta()
 	}
 }
 
@@ -145,6 +151,10 @@ func (c *compiler) finish() (*Program, error) {
 	p.Forward, p.Backward = c.calls[forward], c.calls[backward]
 	p.TangentForward, p.TangentBackward = c.calls[tangentForward], c.calls[tangentBackward]
 	c.attackPass(p)
+	if c.opt.Persistent != nil {
+		p.Forward = append(c.calls[prologue], p.Forward...)
+		p.Backward = append(p.Backward, c.calls[epilogue]...)
+	}
 	return p, nil
 }
 

@@ -19,6 +19,7 @@ type Options struct {
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
 	Attack     *Attack           // emits the attack pass; needs InputGrad, and leaves no batch statistics
+	Persistent *Persistent       // attacks while it trains; needs InputGrad
 	Set        int               // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
 }
 
@@ -127,6 +128,9 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("tangent passes need parameter gradients")
 	case o.Set < 0 || o.Set > len(net.NormSets):
 		return fmt.Errorf("parameter set %d of batch normalisation: there are %d", o.Set, 1+len(net.NormSets))
+	}
+	if o.Persistent != nil && (!o.InputGrad || o.Tangent || o.Attack != nil) {
+		return fmt.Errorf("a persistent attack needs the input's gradient, no tangent passes and no other attack")
 	}
 	if o.Attack != nil {
 		if err := o.Attack.check(o); err != nil {

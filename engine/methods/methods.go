@@ -85,6 +85,16 @@ type Pair struct {
 // Pairer trains on pairs. It claims the "attack".
 type Pairer interface{ Pair() Pair }
 
+// Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
+// batch, which is kept from batch to batch.
+type Replay struct {
+	Times  int
+	Attack graph.Persistent
+}
+
+// Replayer replays batches, which are whole and of one epoch. It claims the "attack" and the "batch".
+type Replayer interface{ Replay() Replay }
+
 // NormSetter gives all batch normalisations further parameter sets: scale, shift and running statistics of their own.
 // Networks are evaluated with the first set, which has no name. It claims the "batch norm sets".
 type NormSetter interface{ NormSets() []string }

@@ -5,6 +5,7 @@ import (
 	_ "broadside/engine/methods/absa"
 	_ "broadside/engine/methods/conadv"
 	_ "broadside/engine/methods/fb"
+	_ "broadside/engine/methods/free"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/pgd"
 )
