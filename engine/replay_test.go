@@ -49,7 +49,7 @@ func TestCountsOfReplays(t *testing.T) {
 
 // The perturbation outlives updates, and stops.
 func TestDroppedPerturbationIsNoticed(t *testing.T) {
-	text := smallText + "methods: [free: {epsilon: 0.1}]\n"
+	text := smallText + "methods: [free: {epsilon: 0.1, step: 0.05}]\n"
 	want, _ := trainText(t, text, devicetest.Open(t, 1), 0, nil, nil)
 	half, _ := trainText(t, text, devicetest.OpenApart(t, 2, 1), 5, nil, nil)
 	for place := range 2 {
