@@ -343,7 +343,7 @@ func TestLoad(t *testing.T) {
 	if r, err := Load("cifar10-bl", nil); err != nil || r.Name != "cifar10-bl" {
 		t.Errorf("a folder hides a built-in recipe: %+v, %v", r, err)
 	}
-	const names = "cifar10-abs, cifar10-absa, cifar10-bl, cifar10-fb, cifar10-gg, quickstart"
+	names := strings.Join(BuiltinNames(), ", ")
 	for path, want := range map[string]string{
 		"quickstrat": `recipe "quickstrat": no such file and no built-in recipe of that name; did you mean quickstart? built in are ` + names,
 		".":          `recipe ".": this is a folder and no built-in recipe of that name; built in are ` + names,
