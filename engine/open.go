@@ -129,7 +129,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size*f.copiesEach(), len(rule.Slots())); err != nil {
+	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
+		return nil, err
+	}
+	if err := f.pair.alloc(f); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
@@ -169,10 +172,22 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 		return nil, nil, err
 	}
 	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.NormSetter); ok {
+			if err := f.addNormSets(s.NormSets()); err != nil {
+				return nil, nil, err
+			}
+		}
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, nil, err
 		}
 	}
+	if err := t.checkViews(); err != nil {
+		return nil, nil, err
+	}
+	if err := f.pairUp(t.methods); err != nil {
+		return nil, nil, err
+	}
+	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -19,7 +18,7 @@ import (
 //	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
 //	            gather and augment its samples        (methods.Copier)
-//	            perturb them                          (methods.Perturber)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
@@ -35,7 +34,7 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	sampler  *data.Sampler
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
 	weigher  methods.Weigher  // nil if all samples weigh 1
@@ -166,7 +165,7 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size, copies := t.fleet.leaf.Capacity, t.fleet.copiesEach()
+	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
 	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.at.Epoch}, t.pending.places, t.cfg.augment
@@ -176,7 +175,13 @@ func (t *trainer) computeLeaves() error {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.places + count*copies); err != nil {
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
+		return err
+	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
 		return err
 	}
 	trained := count
@@ -186,7 +191,7 @@ func (t *trainer) computeLeaves() error {
 			return err
 		}
 	}
-	places := trained * copies
+	places := trained * views
 	if t.pending.leaves+count == t.leavesPerUpdate() {
 		j.last = t.pending.places + places
 	}
@@ -196,7 +201,7 @@ func (t *trainer) computeLeaves() error {
 		return err
 	}
 	for i, loss := range j.loss {
-		if trained == count { // else the losses of all samples have been counted
+		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
 			t.at.EpochLoss += loss
 			t.at.EpochCorrect += j.correct[i]
 		}
@@ -204,11 +209,11 @@ func (t *trainer) computeLeaves() error {
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(places * (size + j.attack.Samples*j.attack.Iterations))
+	t.at.GradPasses += int64(places*size + j.attackPasses(t.fleet))
 	t.pending.leaves += count
 	t.pending.places += places
 	t.pending.samples += trained * size
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
@@ -225,8 +230,11 @@ func (t *trainer) attack() methods.Attack {
 
 // update applies the summed gradients.
 func (t *trainer) update() error {
-	lr := t.learningRate()
-	if err := t.updater.update(t.pending.places, t.pending.samples*t.fleet.copiesEach(), lr); err != nil {
+	lr, views := t.learningRate(), t.fleet.views()
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
+	if err := t.updater.update(t.pending.places, t.pending.samples*views, lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
@@ -237,7 +245,7 @@ func (t *trainer) update() error {
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples*t.fleet.copiesEach()), LR: lr, Samples: samples})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples*views), LR: lr, Samples: samples})
 }
 
 // endUpdate lets the methods act after an update.
@@ -307,5 +315,8 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
 }

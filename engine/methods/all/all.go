@@ -6,10 +6,13 @@ import (
 	_ "broadside/engine/methods/adabatch"
 	_ "broadside/engine/methods/batchaug"
 	_ "broadside/engine/methods/batchsched"
+	_ "broadside/engine/methods/conadv"
 	_ "broadside/engine/methods/fb"
+	_ "broadside/engine/methods/free"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/noise"
 	_ "broadside/engine/methods/persample"
+	_ "broadside/engine/methods/pgd"
 	_ "broadside/engine/methods/regime"
 	_ "broadside/engine/methods/smallloss"
 )
