@@ -73,9 +73,16 @@ type leafStats struct {
 
 // growStats makes room for the batch statistics of so many leaves.
 func (f *fleet) growStats(leaves int) error {
-	s := &f.stats
+	if f.fold == nil {
+		return nil
+	}
+	return f.grow(&f.stats, leaves)
+}
+
+// grow makes room for so many leaves' statistics.
+func (f *fleet) grow(s *leafStats, leaves int) error {
 	rows := ceilDiv(leaves-len(s.leaves), f.ranks)
-	if rows <= 0 || f.fold == nil {
+	if rows <= 0 {
 		return nil
 	}
 	block, err := f.dev.Alloc(rows * f.ranks * s.cells)
@@ -94,14 +101,8 @@ func (f *fleet) foldStats(leaves int) error {
 	if f.fold == nil {
 		return nil
 	}
-	first := 0
-	for i, block := range f.stats.blocks {
-		if first < leaves {
-			if err := f.collect(block, collective.Comm.AllGather); err != nil {
-				return err
-			}
-		}
-		first += f.stats.sizes[i]
+	if err := f.gatherStats(&f.stats, leaves); err != nil {
+		return err
 	}
 	f.bases[graph.StateBase] = f.state
 	for _, stats := range f.stats.leaves[:leaves] {
@@ -109,6 +110,20 @@ func (f *fleet) foldStats(leaves int) error {
 		if err := f.fold.Run(&f.bases); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// gatherStats gives every rank the statistics of so many leaves.
+func (f *fleet) gatherStats(s *leafStats, leaves int) error {
+	first := 0
+	for i, block := range s.blocks {
+		if first < leaves {
+			if err := f.collect(block, collective.Comm.AllGather); err != nil {
+				return err
+			}
+		}
+		first += s.sizes[i]
 	}
 	return nil
 }

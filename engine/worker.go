@@ -59,6 +59,7 @@ const (
 	ghostHessianProgram                    // the same with batch statistics
 	lossProgram                            // forward, as a Hessian sees the loss; running statistics
 	ghostLossProgram                       // the same with batch statistics
+	statsProgram                           // forward as in training, batch statistics
 )
 
 // program is a compiled Program with its passes prepared on a device.
@@ -143,6 +144,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	switch k.kind {
 	case trainProgram:
 		o.ParamGrads = true
+	case statsProgram:
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:

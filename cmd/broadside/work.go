@@ -142,6 +142,7 @@ func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model,
 
 func newEval() *cobra.Command {
 	var flags modelFlags
+	var recalibrate bool
 	cmd := &cobra.Command{
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
@@ -153,6 +154,11 @@ func newEval() *cobra.Command {
 				return err
 			}
 			defer m.Close()
+			if recalibrate {
+				if err := m.Recalibrate(); err != nil {
+					return err
+				}
+			}
 			e, err := m.Evaluate()
 			if err != nil {
 				return err
@@ -164,6 +170,7 @@ func newEval() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&recalibrate, "recalibrate", false, "evaluate with batch normalisation's running statistics computed anew by a pass over the training set")
 	flags.add(cmd)
 	return cmd
 }
