@@ -31,9 +31,11 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		return fmt.Errorf("batch size %d: must be a multiple of the leaf, %d", size, t.fleet.leaf.Capacity)
 	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
-		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
+		factor := float64(size) / float64(t.at.Batch)
+		if err := t.fleet.scaleLanes(t.pending.leaves, factor); err != nil {
 			return err
 		}
+		t.twice.scaled(factor)
 	}
 	from := t.at.Batch
 	t.at.Batch = size

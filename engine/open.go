@@ -136,7 +136,8 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
+	t.twice = newTwice(f, t.methods)
+	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
@@ -144,7 +145,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
 	f.state.WriteFloats(0, f.net.InitState())
-	return t, f.prepareTraining()
+	if err := f.prepareTraining(); err != nil {
+		return nil, err
+	}
+	return t, t.twice.alloc()
 }
 
 func augmentationOf(d recipe.Data) (a augmentation) {

@@ -19,6 +19,8 @@ type leaves struct {
 	indices []int32 // samples of all leaves
 	augment augmentation
 	attack  methods.Attack
+	again   *twice  // in the second pass of an update
+	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
 
 	results
 }
@@ -71,6 +73,9 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	}
 	w.bind(f.train)
 	place := j.first + i
+	if j.again != nil {
+		w.bases[graph.ParamBase] = j.again.params(w, place)
+	}
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
 	if f.begins(place) {
 		if err := w.clear(); err != nil {
@@ -78,13 +83,26 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 		}
 	}
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.home)
+		w.bases[graph.StatsBase] = j.stats(w, place)
 	}
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
 	j.read(w, i, len(indices))
 	return nil
+}
+
+// passes is how many samples, of leaves of a size, go through a forward and backward pass.
+func (j *leaves) passes(size int) int64 {
+	return int64(len(j.loss) * (size + j.attack.Samples*j.attack.Iterations))
+}
+
+// stats returns where a leaf's batch statistics go; those of a second pass are dropped.
+func (j *leaves) stats(w *worker, place int) kernels.Memory {
+	if j.again != nil {
+		return j.again.dropped[w.id]
+	}
+	return part(w.fleet.stats.leaves[place], w.home)
 }
 
 // pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone

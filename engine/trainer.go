@@ -20,6 +20,7 @@ import (
 //	            gather and augment its samples
 //	            perturb them                          (methods.Perturber)
 //	            forward, backward: gradient sum of its lane
+//	        the same leaves again at other parameters (methods.Displacer)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
@@ -34,6 +35,7 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
+	twice    *twice // nil without a second gradient
 	sampler  *data.Sampler
 	schedule schedule.Schedule
 	methods  []method
@@ -155,16 +157,16 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 func (t *trainer) computeLeaves() error {
 	size := t.fleet.leaf.Capacity
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
-	j := &t.job
+	j := t.nextJob()
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() {
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
 		j.last = t.leavesPerUpdate()
 	}
 	j.results.resize(count, size)
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
-		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
+		t.sampler.Leaf(j.epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
 	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
@@ -180,10 +182,18 @@ func (t *trainer) computeLeaves() error {
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(count * (size + j.attack.Samples*j.attack.Iterations))
+	t.at.GradPasses += j.passes(size)
 	t.pending.leaves += count
 	t.pending.samples += count * size
 	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+}
+
+// nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
+func (t *trainer) nextJob() *leaves {
+	if t.twice != nil {
+		return t.twice.next()
+	}
+	return &t.job
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
@@ -201,18 +211,29 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
+	u := methods.Update{Loss: t.pending.loss / float64(t.pending.samples), LR: lr, Samples: t.pending.samples}
+	passes, err := t.twice.gradient(control{t}, u, t.pending.leaves)
+	if err != nil {
+		return err
+	}
+	t.at.GradPasses += passes
 	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
-	samples, loss := t.pending.samples, t.pending.loss
 	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
-	t.pending = pending{}
+	t.forget()
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
+		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples})
+	return t.endUpdate(u)
+}
+
+// forget drops what is left of an update.
+func (t *trainer) forget() {
+	t.pending = pending{}
+	t.twice.forget()
 }
 
 // endUpdate lets the methods act after an update.
@@ -283,4 +304,10 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
 	return t.sink.Checkpoint(t)
+}
+
+// free releases what the trainer has of the devices' memory.
+func (t *trainer) free() {
+	t.updater.free()
+	t.twice.free()
 }

@@ -27,10 +27,12 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":    "abs: {max_batch: 128, patience: 1}",
+	"absa":   "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"fb":     "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":     "gg: {max_batch: 64}",
+	"extrap": "extrap: {inner_rate: 2}",
+	"sam":    "sam: {rho: 2, adaptive: true, interval: 2}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
@@ -132,6 +134,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		switch r.Model.Name {
 		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "cnn":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -155,7 +160,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.updater.free)
+	t.Cleanup(tr.free)
 	return tr
 }
 
@@ -350,6 +355,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"sam: {rho: 0}",
+		"sam: {rho: 0, adaptive: true}",
+		"extrap: {inner_rate: 0}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

@@ -83,6 +83,29 @@ type UpdateEnder interface {
 	UpdateEnd(t Training, u Update) error
 }
 
+// Direction is where a [Displacer] moves the parameters w of an update.
+type Direction int
+
+// The directions, for the mean gradient g of the update and Euclidean norms over all parameters.
+const (
+	// Ascent is g/(|g| + 1e-12).
+	Ascent Direction = iota
+	// ScaledAscent is w^2 g/(| |w| g | + 1e-12), products elementwise.
+	ScaledAscent
+	// LaneDescent is -g' for the mean gradient g' of a lane's own samples: the leaves of every lane are computed at a
+	// place of their own.
+	LaneDescent
+)
+
+// Displacer has the gradient of an update computed again, on the same leaves at displaced parameters, and the step made
+// with the second gradient. The parameters themselves stay, and so do the running statistics of the first pass. It
+// claims the "second gradient".
+type Displacer interface {
+	Direction() Direction
+	// Displacement says how far to go in the direction in an update that is about to be made, and whether at all.
+	Displacement(t Training, u Update) (distance float64, due bool)
+}
+
 // Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
 // "step rule".
 type Stepper interface {
@@ -116,7 +139,8 @@ type Info struct {
 	Equations string
 	// Limits says when the method does not help, and what to watch.
 	Limits string
-	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule".
+	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
+	// "second gradient".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

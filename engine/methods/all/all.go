@@ -3,6 +3,8 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/extrap"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
+	_ "broadside/engine/methods/sam"
 )
