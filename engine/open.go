@@ -148,6 +148,9 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err := f.prepareTraining(); err != nil {
 		return nil, err
 	}
+	if err := t.openPhases(); err != nil {
+		return nil, err
+	}
 	return t, t.twice.alloc()
 }
 

@@ -28,6 +28,7 @@ import (
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
+//	the same for other phases, average           (methods.Replicator)
 //
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
 // the batch may change at any leaf.
@@ -35,7 +36,8 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	twice    *twice // nil without a second gradient
+	twice    *twice  // nil without a second gradient
+	phases   *phases // nil without phases after the recipe's
 	sampler  *data.Sampler
 	schedule schedule.Schedule
 	methods  []method
@@ -51,9 +53,9 @@ type trainer struct {
 	epochSamples int64
 }
 
-// trainerConfig is what the loop takes from the recipe.
+// trainerConfig is what the loop takes from the recipe, or from a phase after it.
 type trainerConfig struct {
-	epochs          int
+	epochs          int // of the run, up to the end of the phase
 	evalEvery       int
 	batch           int // samples, a multiple of the leaf
 	lr              float64
@@ -81,8 +83,10 @@ type sink interface {
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
 // statistics, the optimiser's and the methods' state.
 type progress struct {
-	Epoch      int     `json:"epoch"` // completed epochs
-	Leaf       int     `json:"leaf"`  // leaves done of the current epoch
+	Phase      int     `json:"phase"`      // 0: the recipe's own
+	PhaseFrom  int     `json:"phase_from"` // epochs completed before it
+	Epoch      int     `json:"epoch"`      // completed epochs
+	Leaf       int     `json:"leaf"`       // leaves done of the current epoch
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
 	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, attacks included
@@ -110,6 +114,20 @@ type pending struct {
 func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
+	for more := true; more; {
+		err := t.trainPhase(ctx)
+		if err == nil {
+			more, err = t.nextPhase()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.checkpoint()
+}
+
+// trainPhase trains to the end of the phase.
+func (t *trainer) trainPhase(ctx context.Context) error {
 	for t.at.Epoch < t.cfg.epochs {
 		if t.at.Leaf == t.sampler.LeavesPerEpoch() {
 			if err := t.endEpoch(); err != nil {
@@ -141,7 +159,7 @@ func (t *trainer) train(ctx context.Context) error {
 			return stop
 		}
 	}
-	return t.checkpoint()
+	return nil
 }
 
 // stop returns why to stop, if this process or another is to.
@@ -158,7 +176,7 @@ func (t *trainer) computeLeaves() error {
 	size := t.fleet.leaf.Capacity
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := t.nextJob()
-	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
+	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.phaseEpoch(), t.pending.leaves, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
 	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
 		j.last = t.leavesPerUpdate()
@@ -198,6 +216,9 @@ func (t *trainer) nextJob() *leaves {
 
 // attack asks the methods how the next leaves are to be perturbed.
 func (t *trainer) attack() methods.Attack {
+	if t.at.Phase > 0 {
+		return methods.Attack{}
+	}
 	for _, m := range t.methods {
 		if p, ok := m.Method.(methods.Perturber); ok {
 			if a := p.Attack(); a.Samples > 0 {
@@ -238,7 +259,7 @@ func (t *trainer) forget() {
 
 // endUpdate lets the methods act after an update.
 func (t *trainer) endUpdate(u methods.Update) error {
-	for _, m := range t.methods {
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.UpdateEnder); ok {
 			if err := e.UpdateEnd(control{t}, u); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
@@ -251,7 +272,7 @@ func (t *trainer) endUpdate(u methods.Update) error {
 // learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
 // of the one before.
 func (t *trainer) learningRate() float64 {
-	progress := float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
+	progress := float64(t.phaseEpoch()) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale
 }
 
@@ -262,7 +283,8 @@ func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
 	t.at.Leaf, t.at.EpochLoss, t.at.EpochCorrect = 0, 0, 0
-	for _, m := range t.methods {
+	t.endEarly(record.TrainAccuracy)
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
 			if err := e.EpochEnd(control{t}); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)

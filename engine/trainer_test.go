@@ -33,6 +33,7 @@ var settings = map[string]string{
 	"gg":     "gg: {max_batch: 64}",
 	"extrap": "extrap: {inner_rate: 2}",
 	"sam":    "sam: {rho: 2, adaptive: true, interval: 2}",
+	"swap":   "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.

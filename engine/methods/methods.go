@@ -26,6 +26,8 @@ type Training interface {
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// Seed is the recipe's.
+	Seed() uint64
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error
@@ -106,6 +108,27 @@ type Displacer interface {
 	Displacement(t Training, u Update) (distance float64, due bool)
 }
 
+// Phase is training that follows the recipe's own.
+type Phase struct {
+	Epochs   int
+	Batch    int
+	LR       float64
+	Schedule schedule.Schedule // by the epochs of the phase
+	Seed     uint64            // of order and augmentation
+	// KeepMomentum starts with the optimiser's state at the end of the recipe's training instead of zeros.
+	KeepMomentum bool
+}
+
+// Replicator trains copies of what the recipe's epochs end with, each on its own. The run ends with the average of the
+// copies' parameters; its running statistics are computed anew by a pass over the training set. While copies are
+// trained the other methods' ends of epochs and updates are not called, and their attacks rest. It claims the "phases".
+type Replicator interface {
+	// Phases are those of the copies.
+	Phases(t Training) ([]Phase, error)
+	// Ends reports whether the recipe's training ends with the epoch just completed, before all its epochs.
+	Ends(trainAccuracy float64) bool
+}
+
 // Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
 // "step rule".
 type Stepper interface {
@@ -140,7 +163,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "second gradient".
+	// "second gradient", "phases".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

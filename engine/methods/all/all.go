@@ -7,4 +7,5 @@ import (
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/sam"
+	_ "broadside/engine/methods/swap"
 )

@@ -47,6 +47,9 @@ func (f *Training) Batch() int { return f.BatchSize }
 // BaseBatch returns BaseSize.
 func (f *Training) BaseBatch() int { return f.BaseSize }
 
+// Seed returns 1.
+func (f *Training) Seed() uint64 { return 1 }
+
 // ScaleLR multiplies LR.
 func (f *Training) ScaleLR(factor float64, _ string) error {
 	f.LR *= factor
