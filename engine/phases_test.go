@@ -123,6 +123,28 @@ func TestCopiesStartAlike(t *testing.T) {
 	}
 }
 
+// What a checkpoint keeps of the phases matters: the sum of the copies so far, and where the next ones start.
+func TestDroppedPhaseStateIsNoticed(t *testing.T) {
+	_, want := trainSmall(t, "swap", 1, 0, nil)
+	for _, name := range []string{"phase.sum.conv1.weight", "phase.start.conv1.weight", "phase.start.bn1.running_mean", "phase.start.momentum.conv1.weight"} {
+		_, half := trainSmall(t, "swap", 1, 18, nil) // in the second copy, for the sum
+		if !strings.Contains(name, "sum") {
+			_, half = trainSmall(t, "swap", 1, 12, nil) // in the first
+		}
+		clear(half.Tensors[optimizerPrefix+name].Data().([]float32))
+		// Running statistics are computed anew in the end: they matter to the accuracy of a copy alone.
+		if _, got := trainSmall(t, "swap", 1, 0, half); difference(want, got) == "" && !strings.Contains(name, "running") {
+			t.Errorf("a resume without %s went unnoticed", name)
+		}
+		delete(half.Tensors, optimizerPrefix+name)
+		pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
+		err := startTrainer(t, smallRecipe(t, "swap"), pair, 1, &tape{}).restore(half)
+		if err == nil || !strings.Contains(err.Error(), "the checkpoint has no tensor "+optimizerPrefix+name) {
+			t.Errorf("a checkpoint without %s: %v", name, err)
+		}
+	}
+}
+
 func TestMomentumOfCopies(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}

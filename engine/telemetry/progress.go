@@ -155,7 +155,7 @@ func (l *logged) Event(e Event) {
 	case TypeRate:
 		line = line.Str("trigger", e.Trigger).Float64("lr_scale", round(e.LRScale))
 	case TypePhase:
-		line = line.Str("phase", e.Phase).Float64("accuracy", round(*e.Accuracy))
+		line = line.Str("phase", e.Phase).Float64("accuracy", round(e.accuracy()))
 	}
 	if e.Eigenvalue != nil {
 		line = line.Float64("eigenvalue", round(*e.Eigenvalue))
@@ -263,7 +263,7 @@ func (l *live) Event(e Event) {
 		l.printHeader()
 		l.print("      batch %d -> %d (%s)", e.From, e.To, e.Trigger)
 	case TypePhase:
-		l.print("      end of %s: test accuracy %.2f%%", e.Phase, 100**e.Accuracy)
+		l.print("      end of %s: test accuracy %.2f%%", e.Phase, 100*e.accuracy())
 	case TypeResume:
 		l.print("      %s", strings.TrimSpace(fmt.Sprintf("resumed after %d updates %s", e.Updates, e.Path)))
 		if e.Message != "" {

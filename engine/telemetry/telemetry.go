@@ -108,6 +108,14 @@ type Event struct {
 	Record      *Epoch    `json:"-"`
 }
 
+// accuracy is the event's, or NaN.
+func (e *Event) accuracy() float64 {
+	if e.Accuracy == nil {
+		return math.NaN()
+	}
+	return *e.Accuracy
+}
+
 // Summary is the result of a run: the content of summary.json and of the commands' JSON output.
 type Summary struct {
 	Name             string  `json:"name"`
