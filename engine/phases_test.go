@@ -91,6 +91,28 @@ func TestAverageOfOneCopy(t *testing.T) {
 	}
 }
 
+// A copy's training is what a recipe of its own would do, from the end of the first phase.
+func TestCopyIsASequentialRun(t *testing.T) {
+	var seed uint64
+	_, end := runSwap(t, 0.001, 1, 0, func(tr *trainer) { seed = tr.phases.copies[0].Seed })
+	_, first := runSwap(t, 0.001, 1, 5, nil)
+	r := parseRecipe(t, smallText, "batch.size=32", "optimizer.lr=0.02", "schedule.name=poly", "schedule.power=1", "train.epochs=1", fmt.Sprintf("train.seed=%d", seed))
+	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
+	s := &tape{}
+	tr := startTrainer(t, r, pair, 2, s)
+	if err := tr.fleet.loadNetwork(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.train(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range tensorsOf(s.checkpoints[0], false) {
+		if !slices.Equal(v, tensorsOf(end, false)[name]) {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
 // The result is the mean of the copies as they were at their ends.
 func TestAverageOfTwoCopies(t *testing.T) {
 	_, end := runSwap(t, 0.001, 2, 0, nil)
