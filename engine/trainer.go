@@ -89,7 +89,7 @@ type progress struct {
 	Leaf       int     `json:"leaf"`       // leaves done of the current epoch
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
-	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, attacks included
+	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, in attacks and second passes too
 	HVPs       int     `json:"hvps"`        // Hessian-vector products
 	Probes     int     `json:"probes"`
 	Batch      int     `json:"batch"`
