@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"broadside/engine/collective"
-	"broadside/engine/graph"
 	"broadside/kernels"
 )
 
@@ -96,7 +95,7 @@ func (f *fleet) grow(s *leafStats, leaves int) error {
 	return nil
 }
 
-// foldStats folds the leaves' batch statistics into the running ones, in sample order.
+// foldStats folds the leaves' batch statistics into the running ones.
 func (f *fleet) foldStats(leaves int) error {
 	if f.fold == nil {
 		return nil
@@ -104,14 +103,7 @@ func (f *fleet) foldStats(leaves int) error {
 	if err := f.gatherStats(&f.stats, leaves); err != nil {
 		return err
 	}
-	f.bases[graph.StateBase] = f.state
-	for _, stats := range f.stats.leaves[:leaves] {
-		f.bases[graph.StatsBase] = stats
-		if err := f.fold.Run(&f.bases); err != nil {
-			return err
-		}
-	}
-	return nil
+	return f.fold.run(f.stats.leaves[:leaves])
 }
 
 // gatherStats gives every rank the statistics of so many leaves.
@@ -145,7 +137,7 @@ func (f *fleet) prepareTraining() (err error) {
 			continue
 		}
 		f.stats.cells = p.StatsCells
-		if f.fold, err = f.prepare(p.Fold...); err != nil {
+		if f.fold, err = newFolder(f, p.Fold, p.StatsCells); err != nil {
 			return err
 		}
 	}

@@ -55,7 +55,6 @@ func (t *trainer) openPhases() (err error) {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
 			}
 		}
-		p.clear(t)
 		t.phases = p
 	}
 	return nil
@@ -67,14 +66,20 @@ func (t *trainer) checkPhase(p methods.Phase) error {
 	if p.Batch < leaf || p.Batch%leaf != 0 {
 		return fmt.Errorf("batch is %d: must be a multiple of batch.leaf, %d", p.Batch, leaf)
 	}
+	if p.Batch > (control{t}).LargestBatch() {
+		return fmt.Errorf("batch is %d, more than an epoch: with batch.drop_last true it would never update", p.Batch)
+	}
 	if n := t.sampler.LeavesPerEpoch() * leaf; p.Epochs*n < p.Batch {
 		return fmt.Errorf("batch is %d, more than its %d epochs of %d samples: it would never update", p.Batch, p.Epochs, n)
 	}
 	return nil
 }
 
-// clear makes room for what the phases remember.
-func (p *phases) clear(t *trainer) {
+// alloc makes room for what the phases remember.
+func (p *phases) alloc(t *trainer) {
+	if p == nil {
+		return
+	}
 	f := t.fleet
 	p.start = snapshot{params: make(cells, f.net.ParamCells()), state: make(cells, f.net.StateCells())}
 	if slices.ContainsFunc(p.copies, func(c methods.Phase) bool { return c.KeepMomentum }) {

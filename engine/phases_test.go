@@ -217,7 +217,7 @@ func TestPhasesThatCannotBeTrained(t *testing.T) {
 	for batch, want := range map[int]string{48: "method swap: batch is 48: must be a multiple of batch.leaf, 32",
 		384: "method swap: batch is 384, more than its 1 epochs of 352 samples: it would never update"} {
 		r := parseRecipe(t, smallText+fmt.Sprintf("methods: [swap: {epochs: 1, batch: %d}]", batch))
-		net, err := openNetwork("resnet8", pair.Train)
+		net, err := openNetwork(r.Model, pair.Train)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,13 +5,13 @@ import (
 
 	"broadside/engine/data"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
 // calibration is the job of computing the batch statistics of consecutive leaves of an epoch.
 type calibration struct {
-	seed    uint64
-	epoch   int
+	draw    methods.Draw
 	augment augmentation
 	count   int     // leaves, from place 0 of stats on
 	indices []int32 // samples of all leaves
@@ -34,10 +34,10 @@ func (j *calibration) run(w *worker) error {
 		if !f.owns(w, i) {
 			continue
 		}
-		if err := w.gather(f.train, j.augment, j.seed, j.epoch, j.indices[i*size:(i+1)*size]); err != nil {
+		if err := w.gather(f.train, j.augment, j.draw, j.indices[i*size:(i+1)*size]); err != nil {
 			return err
 		}
-		p, err := w.program(programKey{kind: statsProgram, n: size})
+		p, err := w.program(programKey{kind: scoreProgram, n: size})
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (f *fleet) recalibrate(a augmentation, seed uint64, epoch int) error {
 	if len(f.net.Norms) == 0 {
 		return nil
 	}
-	p, err := f.workers[0].program(programKey{kind: statsProgram, n: f.leaf.Capacity})
+	p, err := f.workers[0].program(programKey{kind: scoreProgram, n: f.leaf.Capacity})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (f *fleet) recalibrate(a augmentation, seed uint64, epoch int) error {
 	if err != nil {
 		return err
 	}
-	j := &calibration{seed: seed, epoch: epoch, augment: a, stats: leafStats{cells: p.StatsCells}}
+	j := &calibration{draw: methods.Draw{Seed: seed, Epoch: epoch}, augment: a, stats: leafStats{cells: p.StatsCells}}
 	defer j.stats.free()
 	m := newMeans(f.net, p.Fold)
 	if err := f.calibrate(j, s, m); err != nil {
@@ -85,7 +85,7 @@ func (f *fleet) calibrate(j *calibration, s *data.Sampler, m *means) error {
 		j.count = min(most, s.LeavesPerEpoch()-first)
 		j.indices = make([]int32, j.count*size)
 		for i := range j.count {
-			s.Leaf(j.epoch, first+i, j.indices[i*size:(i+1)*size])
+			s.Leaf(j.draw.Epoch, first+i, j.indices[i*size:(i+1)*size])
 		}
 		if err := f.grow(&j.stats, j.count); err != nil {
 			return err

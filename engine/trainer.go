@@ -16,10 +16,11 @@ import (
 //
 //	for every epoch:
 //	    for every update:
+//	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
-//	            gather and augment its samples
+//	            gather and augment its samples        (methods.Copier)
 //	            perturb them                          (methods.Perturber)
-//	            forward, backward: gradient sum of its lane
+//	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        the same leaves again at other parameters (methods.Displacer)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
@@ -41,11 +42,14 @@ type trainer struct {
 	sampler  *data.Sampler
 	schedule schedule.Schedule
 	methods  []method
+	weigher  methods.Weigher  // nil if all samples weigh 1
+	selector methods.Selector // nil if all samples are trained on
 	sink     sink
 
 	at      progress
 	pending pending
 	job     leaves
+	scores  scores
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
 
@@ -57,7 +61,8 @@ type trainer struct {
 type trainerConfig struct {
 	epochs          int // of the run, up to the end of the phase
 	evalEvery       int
-	batch           int // samples, a multiple of the leaf
+	batch           int  // samples, a multiple of the leaf
+	dropLast        bool // an update ends in the epoch that it begins in
 	lr              float64
 	seed            uint64
 	augment         augmentation
@@ -105,8 +110,10 @@ type progress struct {
 
 // pending counts what has been summed for the update under way.
 type pending struct {
-	leaves, samples int
-	loss            float64 // summed over the samples
+	leaves  int     // of the stream of samples
+	places  int     // leaves that were trained on: the copies of those that were selected
+	samples int     // that were selected, not counting copies
+	loss    float64 // summed over the samples of all places
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
@@ -129,7 +136,7 @@ func (t *trainer) train(ctx context.Context) error {
 // trainPhase trains to the end of the phase.
 func (t *trainer) trainPhase(ctx context.Context) error {
 	for t.at.Epoch < t.cfg.epochs {
-		if t.at.Leaf == t.sampler.LeavesPerEpoch() {
+		if t.epochDone() {
 			if err := t.endEpoch(); err != nil {
 				return fmt.Errorf("end of epoch %d: %w", t.at.Epoch, err)
 			}
@@ -162,6 +169,12 @@ func (t *trainer) trainPhase(ctx context.Context) error {
 	return nil
 }
 
+// epochDone reports whether the epoch has no leaf left to train on.
+func (t *trainer) epochDone() bool {
+	left := t.sampler.LeavesPerEpoch() - t.at.Leaf
+	return left == 0 || t.cfg.dropLast && t.pending.leaves == 0 && left < t.leavesPerUpdate()
+}
+
 // stop returns why to stop, if this process or another is to.
 func (t *trainer) stop(ctx context.Context) (why, err error) {
 	stop, err := t.fleet.any(ctx.Err() != nil)
@@ -173,36 +186,48 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size := t.fleet.leaf.Capacity
+	size, copies := t.fleet.leaf.Capacity, t.fleet.copiesEach()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := t.nextJob()
-	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.phaseEpoch(), t.pending.leaves, t.cfg.augment
+	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
-		j.last = t.leavesPerUpdate()
-	}
-	j.results.resize(count, size)
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
-		t.sampler.Leaf(j.epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
+		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
+	if err := t.fleet.growStats(t.pending.places + count*copies); err != nil {
 		return err
 	}
+	trained := count
+	if t.selector != nil {
+		var err error
+		if trained, err = t.selectSamples(j, count); err != nil {
+			return err
+		}
+	}
+	places := trained * copies
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
+		j.last = t.pending.places + places
+	}
+	j.results.resize(places, size)
+	t.weigh(j)
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
-	for i := range count {
-		t.at.EpochLoss += j.loss[i]
-		t.at.EpochCorrect += j.correct[i]
-		t.pending.loss += j.loss[i]
+	for i, loss := range j.loss {
+		if trained == count { // else the losses of all samples have been counted
+			t.at.EpochLoss += loss
+			t.at.EpochCorrect += j.correct[i]
+		}
+		t.pending.loss += loss
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
 	t.at.GradPasses += j.passes(size)
 	t.pending.leaves += count
-	t.pending.samples += count * size
+	t.pending.places += places
+	t.pending.samples += trained * size
 	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
 }
 
@@ -232,16 +257,17 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	u := methods.Update{Loss: t.pending.loss / float64(t.pending.samples), LR: lr, Samples: t.pending.samples}
-	passes, err := t.twice.gradient(control{t}, u, t.pending.leaves)
+	samples := t.pending.samples * t.fleet.copiesEach() // that the gradient is a sum over
+	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples}
+	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
 	if err != nil {
 		return err
 	}
 	t.at.GradPasses += passes
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	if err := t.updater.update(t.pending.places, samples, lr); err != nil {
 		return err
 	}
-	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
+	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	t.forget()
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
@@ -313,7 +339,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity)
+	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,

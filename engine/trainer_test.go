@@ -27,17 +27,28 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":    "abs: {max_batch: 128, patience: 1, probe_every: 96}",
-	"absa":   "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":     "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":     "gg: {max_batch: 64}",
-	"extrap": "extrap: {inner_rate: 2}",
-	"sam":    "sam: {rho: 2, adaptive: true, interval: 2}",
-	"swap":   "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
+	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"batchaug":   "batchaug: {copies: 3}",
+	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"extrap":     "extrap: {inner_rate: 2}",
+	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":         "gg: {max_batch: 64}",
+	"noise":      "noise: {variance: 1, base_batch: 32}",
+	"persample":  "persample",
+	"regime":     "regime: {base_batch: 32, longer: true}",
+	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
+	"smallloss":  "smallloss: {keep: 0.5}",
+	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
 
+// needs are changes of the small recipe that a method asks for.
+var needs = map[string][]string{"smallloss": {"batch.drop_last=true"}}
+
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "drop_last": "batch.drop_last=true",
+	"fold scaled": "batch.running=scaled", "fold mean": "batch.running=mean"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -58,7 +69,7 @@ func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
 	}
-	return parseRecipe(t, text)
+	return parseRecipe(t, text, needs[method]...)
 }
 
 const smallText = `
@@ -359,6 +370,13 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"sam: {rho: 0}",
 		"sam: {rho: 0, adaptive: true}",
 		"extrap: {inner_rate: 0}",
+		"adabatch: {growth: 1, lr_factor: 1}",
+		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
+		"batchsched: {at: [1], factor: 1}",
+		"batchaug: {copies: 1}",
+		"noise: {variance: 0}",
+		"regime: {base_batch: 64, longer: true}",
+		"regime: {base_batch: 32, lr: none}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -504,19 +522,21 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	r := smallRecipe(t, "absa")
-	r.Train.Epochs = 100
-	tr := startTrainer(t, r, pair, 2, &tape{})
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
+	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean"} {
+		r := smallRecipe(t, method)
+		r.Train.Epochs = 100
+		tr := startTrainer(t, r, pair, 2, &tape{})
+		step := func() {
+			if err := tr.computeLeaves(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.update(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
+		step()
+		if n := testing.AllocsPerRun(20, step); n != 0 {
+			t.Errorf("%s: %g allocations per step; want 0", method, n)
 		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
 	}
 }

@@ -154,9 +154,9 @@ func (t *twice) forget() {
 	}
 }
 
-// gradient replaces the gradient sums of an update of so many leaves by those at displaced parameters, if the method
+// gradient replaces the gradient sums of an update of so many leaves and samples by those at displaced parameters, if the method
 // wants it now. It returns the samples that went through a forward and backward pass.
-func (t *twice) gradient(training methods.Training, u methods.Update, count int) (passes int64, err error) {
+func (t *twice) gradient(training methods.Training, u methods.Update, count, samples int) (passes int64, err error) {
 	if t == nil {
 		return 0, nil
 	}
@@ -165,9 +165,9 @@ func (t *twice) gradient(training methods.Training, u methods.Update, count int)
 		return 0, nil
 	}
 	if t.local {
-		err = t.displaceLanes(distance, u.Samples, count)
+		err = t.displaceLanes(distance, samples, count)
 	} else {
-		err = t.displace(distance, u.Samples, count)
+		err = t.displace(distance, samples, count)
 	}
 	if err != nil {
 		return 0, err

@@ -149,7 +149,7 @@ func TestSecondGradientLeavesNoTrace(t *testing.T) {
 	for _, method := range []string{"", "sam: {rho: 10}", "extrap: {inner_rate: 100}"} {
 		tr := startUpdate(t, "methods: ["+method+"]")
 		before := read(tr.fleet.params)
-		if _, err := tr.twice.gradient(control{tr}, methods.Update{LR: 0.05, Samples: tr.pending.samples}, tr.pending.leaves); err != nil {
+		if _, err := tr.twice.gradient(control{tr}, methods.Update{LR: 0.05, Samples: tr.pending.samples}, tr.pending.places, tr.pending.samples); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(read(tr.fleet.params), before) {
@@ -225,7 +225,7 @@ func TestSecondPassSeesTheSameSamples(t *testing.T) {
 			if err := tr.computeLeaves(); err != nil {
 				t.Fatal(err)
 			}
-			passes, err := tr.twice.gradient(control{tr}, methods.Update{LR: 0.05, Samples: tr.pending.samples}, tr.pending.leaves)
+			passes, err := tr.twice.gradient(control{tr}, methods.Update{LR: 0.05, Samples: tr.pending.samples}, tr.pending.places, tr.pending.samples)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -244,13 +244,23 @@ func TestSecondPassSeesTheSameSamples(t *testing.T) {
 	}
 }
 
-func step(t *testing.T, tr *trainer) {
-	t.Helper()
-	if err := tr.computeLeaves(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.update(); err != nil {
-		t.Fatal(err)
+// The second pass has the copies, the weights and the selection of the first.
+func TestSecondPassOfSelectedSamples(t *testing.T) {
+	for _, other := range []string{"batchaug: {copies: 3}", "noise: {variance: 1, base_batch: 32}", "smallloss: {keep: 0.5}"} {
+		for _, method := range []string{"sam: {rho: 0}", "extrap: {inner_rate: 0}"} {
+			train := func(more string) []float32 {
+				pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
+				r := parseRecipe(t, smallText+"methods: ["+other+more+"]", "batch.size=128", "batch.drop_last=true")
+				tr := startTrainer(t, r, pair, 2, &tape{})
+				for range 2 {
+					step(t, tr)
+				}
+				return read(tr.fleet.params)
+			}
+			if !slices.Equal(train(""), train(", "+method)) {
+				t.Errorf("%s: %s at no distance changes the update", other, method)
+			}
+		}
 	}
 }
 

@@ -3,9 +3,16 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/adabatch"
+	_ "broadside/engine/methods/batchaug"
+	_ "broadside/engine/methods/batchsched"
 	_ "broadside/engine/methods/extrap"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
+	_ "broadside/engine/methods/noise"
+	_ "broadside/engine/methods/persample"
+	_ "broadside/engine/methods/regime"
 	_ "broadside/engine/methods/sam"
+	_ "broadside/engine/methods/smallloss"
 	_ "broadside/engine/methods/swap"
 )
