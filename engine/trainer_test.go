@@ -32,11 +32,13 @@ var settings = map[string]string{
 	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
 	"batchaug":   "batchaug: {copies: 3}",
 	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"extrap":     "extrap: {inner_rate: 2}",
 	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":         "gg: {max_batch: 64}",
 	"noise":      "noise: {variance: 1, base_batch: 32}",
 	"persample":  "persample",
 	"regime":     "regime: {base_batch: 32, longer: true}",
+	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
 	"smallloss":  "smallloss: {keep: 0.5}",
 	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
 	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
@@ -44,6 +46,7 @@ var settings = map[string]string{
 	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
 	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
 	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
+	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
 
 // needs are changes of the small recipe that a method asks for.
@@ -149,6 +152,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		switch r.Model.Name {
 		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "cnn":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -172,7 +178,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.updater.free)
+	t.Cleanup(tr.free)
 	return tr
 }
 
@@ -367,6 +373,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"sam: {rho: 0}",
+		"sam: {rho: 0, adaptive: true}",
+		"extrap: {inner_rate: 0}",
 		"adabatch: {growth: 1, lr_factor: 1}",
 		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
 		"batchsched: {at: [1], factor: 1}",
