@@ -100,6 +100,11 @@ type ConvOptions struct {
 	Bias   bool
 	Groups int  // 0 means 1
 	Init   Init // of the weights; the zero value is HeNormal
+
+	// Standardize above 0 convolves with standardised weights, times a gain for every output channel, times this, as
+	// Brock, De and Smith (2021) do: outputs have variance (Standardize gain)^2 where inputs are independent of variance 1.
+	Standardize float64
+	ZeroGain    bool // the gains start at 0, not 1
 }
 
 // Conv2D adds a convolution with k output channels.
@@ -115,13 +120,30 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 	if o.Groups < 1 || d.C%o.Groups != 0 || k%o.Groups != 0 {
 		return n.fail(name, "%d groups must divide the %d input and %d output channels", o.Groups, d.C, k)
 	}
+	fanIn := w.R * w.S * d.C / o.Groups
+	if o.Standardize < 0 || o.Standardize > 0 && fanIn == 1 {
+		return n.fail(name, "standardising %d weights of each output channel by %g: want several, and a factor above 0", fanIn, o.Standardize)
+	}
 	c := product{w: w, groups: o.Groups, bias: -1}
 	c.weight = n.param(Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init})
+	init := UniformFanIn
+	if o.Standardize > 0 {
+		init = Zeros
+		c.standard = n.standardization(name, k, o)
+	}
 	if o.Bias {
-		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1,
-			Init: UniformFanIn, fanIn: w.R * w.S * d.C / o.Groups})
+		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: init, fanIn: fanIn})
 	}
 	return n.add(c, Dims{h, ww, k}, x)
+}
+
+// standardization adds the gains of a convolution's k output channels.
+func (n *Network) standardization(name string, k int, o ConvOptions) *standard {
+	gain := Param{Name: name + ".gain", Role: Gamma, K: k, R: 1, S: 1, C: 1, Init: Ones}
+	if o.ZeroGain {
+		gain.Init = Zeros
+	}
+	return &standard{gain: n.param(gain), factor: o.Standardize}
 }
 
 // Linear adds a fully connected layer with bias over all elements of a sample; its weights are
@@ -160,11 +182,14 @@ func (n *Network) BatchNorm(name string, x Value) Value {
 func (n *Network) ReLU(x Value) Value { return n.add(relu{}, n.dims[x], x) }
 
 // Add adds two values of the same size.
-func (n *Network) Add(a, b Value) Value {
+func (n *Network) Add(a, b Value) Value { return n.AddScaled(a, b, 1) }
+
+// AddScaled computes a + factor b for two values of the same size.
+func (n *Network) AddScaled(a, b Value, factor float64) Value {
 	if n.dims[a] != n.dims[b] {
 		return n.fail("add", "sizes differ: %v and %v", n.dims[a], n.dims[b])
 	}
-	return n.add(add{}, n.dims[a], a, b)
+	return n.add(add{factor}, n.dims[a], a, b)
 }
 
 // Scale multiplies by a constant.

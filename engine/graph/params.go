@@ -13,7 +13,7 @@ type Role int
 const (
 	Weight Role = iota // of a convolution or linear layer
 	Bias               // of a convolution or linear layer
-	Gamma              // scale of a batch normalisation
+	Gamma              // scale of a batch normalisation, gain of standardised weights
 	Beta               // shift of a batch normalisation
 )
 
@@ -23,6 +23,7 @@ type Init int
 // The initialisations.
 const (
 	HeNormal     Init = iota // N(0, 2/(R S K)): He et al. 2015, fan-out
+	LeCunNormal              // N(0, 1/fan in)
 	UniformFanIn             // U(-1/sqrt(fan in), 1/sqrt(fan in)): PyTorch's default
 	Ones
 	Zeros
@@ -81,6 +82,9 @@ func (p Param) sampler(s *philox.Stream) func() float64 {
 	switch p.Init {
 	case HeNormal:
 		std := math.Sqrt(2 / float64(p.R*p.S*p.K))
+		return func() float64 { return std * s.Norm() }
+	case LeCunNormal:
+		std := 1 / math.Sqrt(float64(fanIn))
 		return func() float64 { return std * s.Norm() }
 	case UniformFanIn:
 		bound := 1 / math.Sqrt(float64(fanIn))
