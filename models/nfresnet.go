@@ -70,7 +70,7 @@ func nfBlock(n *graph.Network, name string, x graph.Value, branch nfBranch, widt
 	if stride != 1 || n.Dims(x).C != width {
 		shortcut = nfConv(n, name+".downsample", a, width, graph.Square(1, stride, 0), scale)
 	}
-	return n.AddScaled(shortcut, branch(n, name, a, width, stride, scale), nfAlpha)
+	return n.AddScaled(nfAlpha, branch(n, name, a, width, stride, scale), shortcut)
 }
 
 func nfBasic(n *graph.Network, name string, a graph.Value, width, stride int, scale float64) graph.Value {
@@ -85,10 +85,10 @@ func nfBottleneck(n *graph.Network, name string, a graph.Value, width, stride in
 }
 
 func nfConv(n *graph.Network, name string, x graph.Value, k int, w graph.Window, scale float64) graph.Value {
-	return n.Conv2D(name, x, k, w, graph.ConvOptions{Bias: true, Init: graph.LeCunNormal, Standardize: scale})
+	return n.Conv2D(name, x, k, w, graph.ConvOptions{Bias: true, Standardize: scale})
 }
 
 // nfLast is the last convolution of a branch, whose gain starts at 0.
 func nfLast(n *graph.Network, name string, x graph.Value, k int, w graph.Window) graph.Value {
-	return n.Conv2D(name, x, k, w, graph.ConvOptions{Bias: true, Init: graph.LeCunNormal, Standardize: reluGain, ZeroGain: true})
+	return n.Conv2D(name, x, k, w, graph.ConvOptions{Bias: true, Standardize: reluGain, ZeroGain: true})
 }

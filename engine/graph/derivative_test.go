@@ -22,7 +22,7 @@ func oddNetwork(t *testing.T) *graph.Network {
 	x = n.Add(n.BatchNorm("bn1", x), x)
 	x = n.Add(x, n.Scale(x, -0.3))
 	y := n.ReLU(n.Conv2D("conv3", x, 8, graph.Square(3, 1, 1), graph.ConvOptions{Groups: 2, Bias: true, Standardize: 1.7}))
-	x = n.AddScaled(n.AddScaled(x, n.BatchNorm("bn3", y), 0.4), y, -0.2)
+	x = n.AddScaled(-0.2, y, n.AddScaled(0.4, n.BatchNorm("bn3", y), x))
 	x = n.Dropout(x, 0.3)
 	x = n.Conv2D("conv2", x, 8, graph.Square(3, 2, 1), graph.ConvOptions{Groups: 4})
 	x = n.Add(x, x)

@@ -8,6 +8,7 @@ package graph
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/kernels"
 )
@@ -103,6 +104,7 @@ type ConvOptions struct {
 
 	// Standardize above 0 convolves with standardised weights, times a gain for every output channel, times this, as
 	// Brock, De and Smith (2021) do: outputs have variance (Standardize gain)^2 where inputs are independent of variance 1.
+	// The weights start at N(0, 1/fan in), a bias at 0.
 	Standardize float64
 	ZeroGain    bool // the gains start at 0, not 1
 }
@@ -125,14 +127,17 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 		return n.fail(name, "standardising %d weights of each output channel by %g: want several, and a factor above 0", fanIn, o.Standardize)
 	}
 	c := product{w: w, groups: o.Groups, bias: -1}
-	c.weight = n.param(Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init})
-	init := UniformFanIn
+	weight := Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init}
+	bias := Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: fanIn}
 	if o.Standardize > 0 {
-		init = Zeros
+		weight.Init, weight.Std, bias.Init = Normal, 1/math.Sqrt(float64(fanIn)), Zeros
+	}
+	c.weight = n.param(weight)
+	if o.Standardize > 0 {
 		c.standard = n.standardization(name, k, o)
 	}
 	if o.Bias {
-		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: init, fanIn: fanIn})
+		c.bias = n.param(bias)
 	}
 	return n.add(c, Dims{h, ww, k}, x)
 }
@@ -181,11 +186,11 @@ func (n *Network) BatchNorm(name string, x Value) Value {
 // ReLU adds max(0, x).
 func (n *Network) ReLU(x Value) Value { return n.add(relu{}, n.dims[x], x) }
 
-// Add adds two values of the same size.
-func (n *Network) Add(a, b Value) Value { return n.AddScaled(a, b, 1) }
+// Add adds two values of the same size; a residual block's branch comes first, its shortcut second.
+func (n *Network) Add(a, b Value) Value { return n.AddScaled(1, a, b) }
 
-// AddScaled computes a + factor b for two values of the same size.
-func (n *Network) AddScaled(a, b Value, factor float64) Value {
+// AddScaled computes factor a + b for two values of the same size, in the same order.
+func (n *Network) AddScaled(factor float64, a, b Value) Value {
 	if n.dims[a] != n.dims[b] {
 		return n.fail("add", "sizes differ: %v and %v", n.dims[a], n.dims[b])
 	}

@@ -219,7 +219,7 @@ func (relu) tangentBackward(c *compiler, n node) {
 	}
 }
 
-// add is a + factor b where it could not be fused.
+// add is factor a + b where it could not be fused.
 type add struct{ factor float64 }
 
 func (o add) forward(c *compiler, n node) {
@@ -234,16 +234,16 @@ func (o add) tangentForward(c *compiler, n node) {
 	switch {
 	case a.IsNone() && b.IsNone():
 		return
-	case a.IsNone() && o.factor == 1:
+	case a.IsNone():
 		c.tangent[n.out] = b
 		return
-	case b.IsNone():
+	case b.IsNone() && o.factor == 1:
 		c.tangent[n.out] = a
 		return
 	}
 	c.tangent[n.out] = c.activation(n.out)
-	if a.IsNone() {
-		c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(n.out)), A: o.factor}, b, c.tangent[n.out])
+	if b.IsNone() {
+		c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(n.out)), A: o.factor}, a, c.tangent[n.out])
 		return
 	}
 	c.call(kernels.Add, o.sum(c, n), a, b, c.tangent[n.out])
@@ -252,14 +252,14 @@ func (o add) tangentForward(c *compiler, n node) {
 func (o add) tangentBackward(c *compiler, n node) { o.spread(c, n, c.gradDot[n.out]) }
 
 func (o add) sum(c *compiler, n node) kernels.Vector {
-	return kernels.Vector{Count: int64(c.elems(n.out)), A: 1, B: o.factor}
+	return kernels.Vector{Count: int64(c.elems(n.out)), A: o.factor, B: 1}
 }
 
 // spread hands the gradient of a sum to its terms.
 func (o add) spread(c *compiler, n node, dy kernels.Ref) {
 	for i, v := range n.in {
 		if dx, acc, ok := c.gradOf(v); ok {
-			factor := []float64{1, o.factor}[i]
+			factor := []float64{o.factor, 1}[i]
 			c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(v)), A: factor, B: float64(acc)}, dy, dx)
 		}
 	}
