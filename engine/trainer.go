@@ -201,7 +201,7 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	if err := t.updater.update(t.at.Updates+1, t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
