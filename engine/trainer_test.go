@@ -29,8 +29,14 @@ import (
 var settings = map[string]string{
 	"abs":  "abs: {max_batch: 128, patience: 1}",
 	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"agc":  "agc: {lambda: 0.02}",
+	"cblr": "cblr: {estimator: secant, coefficient: 0.1}",
+	"clip": "clip: {max_norm: 0.5}",
 	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":   "gg: {max_batch: 64}",
+	"lamb": "lamb: {clip: 0.5}",
+	"lars": "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr": "mclr: {coefficient: 0.1}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
@@ -350,6 +356,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

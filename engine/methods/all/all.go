@@ -3,6 +3,11 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/agc"
+	_ "broadside/engine/methods/cblr"
+	_ "broadside/engine/methods/clip"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
+	_ "broadside/engine/methods/lamb"
+	_ "broadside/engine/methods/lars"
 )
