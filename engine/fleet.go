@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,8 +27,10 @@ type fleet struct {
 	leaf      graph.Leaf
 	ghost     int
 	lanes     int
+	copies    int // of every training sample in an update; 0 is 1
 	bucket    int // cells of gradients that are reduced at a time, at least
 	smooth    float64
+	running   string // the rule of the fold
 	precision kernels.Precision
 
 	workers []*worker
@@ -56,7 +59,7 @@ type fleet struct {
 
 	scratch kernels.Memory // workspace of passes on shared memory
 	bases   [kernels.MaxBases]kernels.Memory
-	fold    kernels.Pass // a leaf's batch statistics into the running ones; nil without any
+	fold    *folder // batch statistics into the running ones; nil without any
 }
 
 // The operands of arithmetic on parameter-shaped memory.
@@ -69,6 +72,7 @@ const (
 type fleetConfig struct {
 	leaf, ghost, lanes int
 	smoothing          float64
+	running            string            // sequential, scaled or mean; empty is sequential
 	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 	join               joiner
 	bucket             int // cells
@@ -83,7 +87,7 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
-		lanes: cfg.lanes, bucket: cfg.bucket, results: make(chan result, len(devices)),
+		lanes: cfg.lanes, bucket: cfg.bucket, running: cmp.Or(cfg.running, sequentialFold), results: make(chan result, len(devices)),
 		timeout: cfg.timeout, patience: time.NewTicker(cfg.timeout), fault: cfg.fault}
 	if err := f.settle(devices, cfg.join); err != nil {
 		f.close()
@@ -303,9 +307,7 @@ func (f *fleet) close() {
 	f.train.free()
 	f.test.free()
 	f.reduce.free()
-	if f.fold != nil {
-		f.fold.Free()
-	}
+	f.fold.free()
 	for _, w := range f.workers {
 		w.dev.Close()
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"broadside/engine/collective"
-	"broadside/engine/graph"
 	"broadside/kernels"
 )
 
@@ -89,7 +88,7 @@ func (f *fleet) growStats(leaves int) error {
 	return nil
 }
 
-// foldStats folds the leaves' batch statistics into the running ones, in sample order.
+// foldStats folds the leaves' batch statistics into the running ones.
 func (f *fleet) foldStats(leaves int) error {
 	if f.fold == nil {
 		return nil
@@ -103,14 +102,7 @@ func (f *fleet) foldStats(leaves int) error {
 		}
 		first += f.stats.sizes[i]
 	}
-	f.bases[graph.StateBase] = f.state
-	for _, stats := range f.stats.leaves[:leaves] {
-		f.bases[graph.StatsBase] = stats
-		if err := f.fold.Run(&f.bases); err != nil {
-			return err
-		}
-	}
-	return nil
+	return f.fold.run(f.stats.leaves[:leaves])
 }
 
 func (s *leafStats) free() { free(s.blocks...) }
@@ -130,7 +122,7 @@ func (f *fleet) prepareTraining() (err error) {
 			continue
 		}
 		f.stats.cells = p.StatsCells
-		if f.fold, err = f.prepare(p.Fold...); err != nil {
+		if f.fold, err = newFolder(f, p.Fold, p.StatsCells); err != nil {
 			return err
 		}
 	}

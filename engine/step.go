@@ -12,12 +12,12 @@ import (
 
 // leaves is the job of computing consecutive leaves of one update, all of one epoch.
 type leaves struct {
-	seed    uint64
-	epoch   int
-	first   int     // place in the update of the first leaf
-	update  int     // under way, from 1
-	last    int     // leaves of the update, if it ends with these, or 0
-	indices []int32 // samples of all leaves
+	draw    methods.Draw
+	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its copies
+	update  int       // under way, from 1
+	last    int       // places of the update, if it ends with these, or 0
+	indices []int32   // samples of all leaves
+	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
 
@@ -34,25 +34,32 @@ func (j *leaves) busy(w *worker) bool {
 }
 
 func (j *leaves) run(w *worker) error {
-	size := w.fleet.leaf.Capacity
 	for i := range j.loss {
 		if !w.fleet.owns(w, j.first+i) {
 			continue
 		}
-		if err := j.leaf(w, i, j.indices[i*size:(i+1)*size]); err != nil {
+		if err := j.leaf(w, i); err != nil {
 			return err
 		}
 	}
-	return j.fetch(w)
+	err := j.fetch(w)
+	if j.weights != nil {
+		j.unweigh(w)
+	}
+	return err
 }
 
 // leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
-func (j *leaves) leaf(w *worker, i int, indices []int32) error {
+func (j *leaves) leaf(w *worker, i int) error {
 	f := w.fleet
+	size := f.leaf.Capacity
+	leaf, copy := f.copyAt(i)
+	indices, draw := j.indices[leaf*size:(leaf+1)*size], j.draw
+	draw.Copy = copy
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
-	if err := w.gather(f.train, j.augment, j.seed, j.epoch, indices); err != nil {
+	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
 		return err
 	}
 	if j.attack.Samples > 0 {
@@ -66,9 +73,12 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 			return err
 		}
 	}
-	p, err := w.program(programKey{kind: trainProgram, n: len(indices)})
+	p, err := w.program(programKey{kind: trainProgram, n: size, weighted: j.weights != nil})
 	if err != nil {
 		return err
+	}
+	if j.weights != nil {
+		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*size:(i+1)*size])
 	}
 	w.bind(f.train)
 	place := j.first + i
@@ -84,7 +94,7 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
-	j.read(w, i, len(indices))
+	j.read(w, i, size)
 	return nil
 }
 

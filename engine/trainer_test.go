@@ -27,20 +27,31 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"agc":  "agc: {lambda: 0.02}",
-	"cblr": "cblr: {estimator: secant, coefficient: 0.1}",
-	"clip": "clip: {max_norm: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
-	"lamb": "lamb: {clip: 0.5}",
-	"lars": "lars: {variant: tpu, coefficient: 0.1}",
-	"mclr": "mclr: {coefficient: 0.1}",
+	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"agc":        "agc: {lambda: 0.02}",
+	"batchaug":   "batchaug: {copies: 3}",
+	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
+	"clip":       "clip: {max_norm: 0.5}",
+	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":         "gg: {max_batch: 64}",
+	"lamb":       "lamb: {clip: 0.5}",
+	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":       "mclr: {coefficient: 0.1}",
+	"noise":      "noise: {variance: 1, base_batch: 32}",
+	"persample":  "persample",
+	"regime":     "regime: {base_batch: 32, longer: true}",
+	"smallloss":  "smallloss: {keep: 0.5}",
 }
 
+// needs are changes of the small recipe that a method asks for.
+var needs = map[string][]string{"smallloss": {"batch.drop_last=true"}}
+
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "drop_last": "batch.drop_last=true",
+	"fold scaled": "batch.running=scaled", "fold mean": "batch.running=mean"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -61,7 +72,7 @@ func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
 	}
-	return parseRecipe(t, text)
+	return parseRecipe(t, text, needs[method]...)
 }
 
 const smallText = `
@@ -356,6 +367,13 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"adabatch: {growth: 1, lr_factor: 1}",
+		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
+		"batchsched: {at: [1], factor: 1}",
+		"batchaug: {copies: 1}",
+		"noise: {variance: 0}",
+		"regime: {base_batch: 64, longer: true}",
+		"regime: {base_batch: 32, lr: none}",
 		"clip: {max_norm: 1.0e+30}",
 		"agc: {lambda: 1.0e+30}",
 	} {
@@ -503,19 +521,21 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	r := smallRecipe(t, "absa")
-	r.Train.Epochs = 100
-	tr := startTrainer(t, r, pair, 2, &tape{})
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean"} {
+		r := smallRecipe(t, method)
+		r.Train.Epochs = 100
+		tr := startTrainer(t, r, pair, 2, &tape{})
+		step := func() {
+			if err := tr.computeLeaves(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.update(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
+		step()
+		if n := testing.AllocsPerRun(20, step); n != 0 {
+			t.Errorf("%s: %g allocations per step; want 0", method, n)
 		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"broadside/engine/data"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -44,9 +45,10 @@ type seat struct{ leaf, arena kernels.Memory }
 
 // programKey tells the Programs of one network apart.
 type programKey struct {
-	kind   programKind
-	n      int
-	attack graph.Attack
+	kind     programKind
+	n        int
+	attack   graph.Attack
+	weighted bool
 }
 
 type programKind int
@@ -54,6 +56,7 @@ type programKind int
 const (
 	trainProgram        programKind = iota // forward and backward, batch statistics
 	evalProgram                            // forward, running statistics
+	scoreProgram                           // forward as training does it, batch statistics
 	attackProgram                          // perturbs the leaf
 	hessianProgram                         // primal, then tangent passes; running statistics
 	ghostHessianProgram                    // the same with batch statistics
@@ -142,7 +145,8 @@ func (w *worker) program(k programKey) (*program, error) {
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads = true
+		o.ParamGrads, o.Weighted = true, k.weighted
+	case scoreProgram:
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:
@@ -251,7 +255,7 @@ func (w *worker) bind(r *resident) {
 }
 
 // gather fills the leaf with samples of a data set.
-func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, indices []int32) error {
+func (w *worker) gather(r *resident, a augmentation, d methods.Draw, indices []int32) error {
 	shape := r.shape(len(indices), a)
 	p, ok := w.gathers[shape]
 	if !ok {
@@ -271,7 +275,7 @@ func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, ind
 	if err := w.begin(); err != nil {
 		return err
 	}
-	w.key = [4]int32{int32(seed), int32(seed >> 32), int32(epoch), 0}
+	w.key = [4]int32{int32(d.Seed), int32(d.Seed >> 32), int32(d.Epoch), int32(d.Copy)}
 	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
 	w.bind(r)

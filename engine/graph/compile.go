@@ -117,13 +117,21 @@ func (c *compiler) loss() {
 		c.dlogits = c.buffer(size)
 	}
 	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: c.opt.Smoothing},
-		c.logits, c.leaf.Label(), kernels.None, c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+		c.logits, c.leaf.Label(), c.weight(), c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+}
+
+// weight is where the samples' weights are, or None if all weigh 1.
+func (c *compiler) weight() kernels.Ref {
+	if !c.opt.Weighted {
+		return kernels.None
+	}
+	return c.leaf.Weight()
 }
 
 func (c *compiler) lossTangent() {
 	c.gradDot[c.net.output] = c.buffer(c.opt.N * c.net.Classes)
 	c.call(kernels.SoftmaxXentTangent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes)},
-		c.prob, kernels.None, c.tangent[c.net.output], c.gradDot[c.net.output])
+		c.prob, c.weight(), c.tangent[c.net.output], c.gradDot[c.net.output])
 }
 
 // saveClean copies the clean samples and takes their range.

@@ -159,7 +159,7 @@ func (n *Network) BatchNorm(name string, x Value) Value {
 // ReLU adds max(0, x).
 func (n *Network) ReLU(x Value) Value { return n.add(relu{}, n.dims[x], x) }
 
-// Add adds two values of the same size.
+// Add adds two values of the same size; a residual block's branch comes first, its shortcut second.
 func (n *Network) Add(a, b Value) Value {
 	if n.dims[a] != n.dims[b] {
 		return n.fail("add", "sizes differ: %v and %v", n.dims[a], n.dims[b])

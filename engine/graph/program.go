@@ -18,6 +18,7 @@ type Options struct {
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
+	Weighted   bool              // every sample's loss counts by its weight in the leaf
 	Attack     *Attack           // emits the attack pass; needs Frozen and InputGrad
 }
 
@@ -90,8 +91,11 @@ func (l Leaf) Key() kernels.Ref { return l.Index().At(align(l.Capacity)) }
 func (l Leaf) Loss() kernels.Ref    { return l.Key().At(align(4)) }
 func (l Leaf) Correct() kernels.Ref { return l.Loss().At(align(l.Capacity)) }
 
+// Weight holds the samples' weights, of Programs that are weighted.
+func (l Leaf) Weight() kernels.Ref { return l.Correct().At(align(l.Capacity)) }
+
 // Cells is the size of the leaf's memory.
-func (l Leaf) Cells() int { return int(l.Correct().Offset) + align(l.Capacity) }
+func (l Leaf) Cells() int { return int(l.Weight().Offset) + align(l.Capacity) }
 
 // Gather returns the call that fills a leaf's first n samples and labels from the data set.
 func (l Leaf) Gather(s kernels.AugmentShape) kernels.Call {

@@ -20,12 +20,15 @@ type Training interface {
 	Epoch() int
 	Epochs() int
 	Updates() int
-	// Samples is the size of the training set.
+	// Samples is the size of the training set, SamplesSeen how many were trained on.
 	Samples() int
+	SamplesSeen() int64
 	// Leaf and Batch are in samples. BaseBatch is the recipe's batch size.
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// LargestBatch is the largest batch that SetBatch takes.
+	LargestBatch() int
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error
@@ -77,6 +80,37 @@ type Update struct {
 	Samples int
 }
 
+// Draw names a random draw for training samples: it is a function of the seed, the epoch, the copy and the sample.
+type Draw struct {
+	Seed        uint64
+	Epoch, Copy int
+}
+
+// Copier trains on several augmented copies of every sample of a batch. It claims the "samples".
+type Copier interface{ Copies() int }
+
+// Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
+// and allocates nothing in the steady state.
+type Selector interface {
+	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select.
+	Keep(t Training, leaves int) int
+	// Select fills kept with places of samples, in increasing order.
+	Select(d Draw, samples []int32, losses []float32, kept []int)
+}
+
+// Weigher weighs the loss of every training sample; the gradient's divisor stays the number of samples. It claims the
+// "sample weights" and allocates nothing in the steady state.
+type Weigher interface {
+	Weigh(t Training, d Draw, samples []int32, weights []float32)
+}
+
+// Lengthener is implemented by the options of a method that trains longer.
+type Lengthener interface {
+	// Lengthen returns the factor of the recipe's epochs and milestones for a batch size, and notes it in the options, so
+	// that the recipe that a run keeps is not lengthened once more: then it returns 1.
+	Lengthen(batch int) (factor int)
+}
+
 // UpdateEnder acts after each update: it may change batch size and learning rate. It allocates nothing in the steady
 // state.
 type UpdateEnder interface {
@@ -120,7 +154,8 @@ type Info struct {
 	Equations string
 	// Limits says when the method does not help, and what to watch.
 	Limits string
-	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule".
+	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
+	// "samples", "sample weights".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

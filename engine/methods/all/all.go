@@ -3,11 +3,18 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/adabatch"
 	_ "broadside/engine/methods/agc"
+	_ "broadside/engine/methods/batchaug"
+	_ "broadside/engine/methods/batchsched"
 	_ "broadside/engine/methods/cblr"
 	_ "broadside/engine/methods/clip"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/lamb"
 	_ "broadside/engine/methods/lars"
+	_ "broadside/engine/methods/noise"
+	_ "broadside/engine/methods/persample"
+	_ "broadside/engine/methods/regime"
+	_ "broadside/engine/methods/smallloss"
 )

@@ -2,7 +2,9 @@
 package methodtest
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 
 	"broadside/engine/curvature"
 	"broadside/engine/methods"
@@ -14,6 +16,8 @@ type Training struct {
 	EpochsDone, EpochsWanted, UpdatesDone int
 	SampleCount, LeafSize                 int
 	BaseSize, BatchSize                   int
+	Largest                               int // batch; 0: any
+	Seen                                  int64
 	LR                                    float64 // product of all changes
 	Carry                                 methods.Carry
 	Triggers                              []string  // of growth: epoch:trigger:size
@@ -38,6 +42,9 @@ func (f *Training) Updates() int { return f.UpdatesDone }
 // Samples returns SampleCount.
 func (f *Training) Samples() int { return f.SampleCount }
 
+// SamplesSeen returns Seen.
+func (f *Training) SamplesSeen() int64 { return f.Seen }
+
 // Leaf returns LeafSize.
 func (f *Training) Leaf() int { return f.LeafSize }
 
@@ -46,6 +53,9 @@ func (f *Training) Batch() int { return f.BatchSize }
 
 // BaseBatch returns BaseSize.
 func (f *Training) BaseBatch() int { return f.BaseSize }
+
+// LargestBatch returns Largest.
+func (f *Training) LargestBatch() int { return cmp.Or(f.Largest, math.MaxInt) }
 
 // ScaleLR multiplies LR.
 func (f *Training) ScaleLR(factor float64, _ string) error {
