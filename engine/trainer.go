@@ -272,7 +272,7 @@ func (t *trainer) update() error {
 	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.pending.places, samples, lr); err != nil {
+	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
 		return err
 	}
 	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())

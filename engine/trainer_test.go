@@ -30,11 +30,17 @@ var settings = map[string]string{
 	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"agc":        "agc: {lambda: 0.02}",
 	"batchaug":   "batchaug: {copies: 3}",
 	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
+	"clip":       "clip: {max_norm: 0.5}",
 	"extrap":     "extrap: {inner_rate: 2}",
 	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":         "gg: {max_batch: 64}",
+	"lamb":       "lamb: {clip: 0.5}",
+	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":       "mclr: {coefficient: 0.1}",
 	"noise":      "noise: {variance: 1, base_batch: 32}",
 	"persample":  "persample",
 	"regime":     "regime: {base_batch: 32, longer: true}",
@@ -386,6 +392,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"fgsmrs: {epsilon: 0}",
 		"pgd: {epsilon: 0, iterations: 2}",
 		"free: {epsilon: 0, replays: 1}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -531,7 +539,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})
