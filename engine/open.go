@@ -139,7 +139,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
 		return nil, err
 	}
-	if t.updater, err = newUpdater(f, rule); err != nil {
+	if t.updater, err = newUpdater(f, rule, t.methods); err != nil {
 		return nil, err
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
@@ -180,6 +180,9 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 		}
 		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
 			return nil, err
+		}
+		if c, ok := m.(methods.Claimer); ok {
+			info.Claims = c.Claims()
 		}
 		out, infos = append(out, method{info, m}), append(infos, info)
 	}

@@ -15,7 +15,7 @@ type leaves struct {
 	epoch   int
 	first   int     // place in the update of the first leaf
 	update  int     // under way, from 1
-	last    int     // leaves of the update, if it ends with these, or 0
+	last    int     // leaves of the update, if it ends with these and they may be reduced at once, or 0
 	indices []int32 // samples of all leaves
 	augment augmentation
 	attack  methods.Attack
@@ -107,16 +107,20 @@ func (j *leaves) pass(w *worker, p *program, place int) error {
 
 // updater turns gradient sums into parameter updates.
 type updater struct {
-	fleet *fleet
-	rule  optim.Rule
-	pass  kernels.Pass
-	hyper kernels.Memory
-	slots []kernels.Memory
-	cells [optim.HyperCells]float32
+	fleet   *fleet
+	rule    optim.Rule
+	moments *moments // nil if no method asks
+	pass    kernels.Pass
+	hyper   kernels.Memory
+	slots   []kernels.Memory
+	cells   [optim.HyperCells]float32
 }
 
-func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
-	u := &updater{fleet: f, rule: rule}
+func newUpdater(f *fleet, rule optim.Rule, list []method) (u *updater, err error) {
+	u = &updater{fleet: f, rule: rule}
+	if u.moments, err = newMoments(f, list); err != nil {
+		return nil, err
+	}
 	if err := u.alloc(); err != nil {
 		u.free()
 		return nil, err
@@ -142,17 +146,17 @@ func (u *updater) alloc() (err error) {
 	return nil
 }
 
-// update applies the mean of the gradients summed over so many leaves and samples.
-func (u *updater) update(leaves, samples int, lr float64) error {
+// update applies the mean of the gradients that have been summed.
+func (u *updater) update(p pending, lr float64) error {
 	f := u.fleet
-	sum, err := f.reduce.finish(f.sums, leaves)
+	sum, err := u.reduce(p)
 	if err != nil {
 		return err
 	}
-	if err := f.foldStats(leaves); err != nil {
+	if err := f.foldStats(p.leaves); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
+	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(p.samples))}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {
@@ -161,10 +165,19 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	return u.pass.Run(&f.bases)
 }
 
+// reduce returns the sum of the lanes.
+func (u *updater) reduce(p pending) (kernels.Memory, error) {
+	if u.moments == nil {
+		return u.fleet.reduce.finish(u.fleet.sums, p.leaves)
+	}
+	return u.moments.reduce(p.leaves, p.weighted)
+}
+
 func (u *updater) free() {
 	if u == nil {
 		return
 	}
+	u.moments.free()
 	if u.pass != nil {
 		u.pass.Free()
 	}

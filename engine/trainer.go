@@ -101,6 +101,7 @@ type progress struct {
 type pending struct {
 	leaves, samples int
 	loss            float64 // summed over the samples
+	weighted        bool    // the samples do not weigh all the same
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
@@ -158,7 +159,7 @@ func (t *trainer) computeLeaves() error {
 	j := &t.job
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() {
+	if t.pending.leaves+count == t.leavesPerUpdate() && t.updater.moments == nil {
 		j.last = t.leavesPerUpdate()
 	}
 	j.results.resize(count, size)
@@ -201,7 +202,7 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	if err := t.updater.update(t.pending, lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
