@@ -157,3 +157,24 @@ func TestMomentsNeedLanes(t *testing.T) {
 		t.Errorf("one lane: %v", err)
 	}
 }
+
+func TestMomentsAllocateNothing(t *testing.T) {
+	if devicetest.OnGPU() {
+		t.Skip("calls of the GPU's driver allocate a little")
+	}
+	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	r := parseRecipe(t, smallText+"methods: [gns: {}]\n", "train.epochs=100")
+	tr := startTrainer(t, r, pair, 2, &tape{})
+	step := func() {
+		if err := tr.computeLeaves(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.update(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	if n := testing.AllocsPerRun(20, step); n != 0 {
+		t.Errorf("%g allocations per step; want 0", n)
+	}
+}

@@ -27,10 +27,13 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":      "abs: {max_batch: 128, patience: 1}",
+	"absa":     "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"bigbatch": "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
+	"cabs":     "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"fb":       "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":       "gg: {max_batch: 64}",
+	"gns":      "gns: {control: true, ema: 0.5, max_batch: 256}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
@@ -350,6 +353,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"gns: {}",
+		"cabs: {max_batch: 64}",
+		"bigbatch: {max_batch: 64}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

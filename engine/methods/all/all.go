@@ -3,6 +3,9 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/bigbatch"
+	_ "broadside/engine/methods/cabs"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
+	_ "broadside/engine/methods/gns"
 )
