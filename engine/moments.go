@@ -249,4 +249,3 @@ func (m *moments) free() {
 }
 
 var _ job = (*moments)(nil)
-

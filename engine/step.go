@@ -110,6 +110,8 @@ type updater struct {
 	fleet   *fleet
 	rule    optim.Rule
 	moments *moments // nil if no method asks
+	steps   *steps   // nil if no method asks
+	measure *lengths // nil until a method asks
 	pass    kernels.Pass
 	hyper   kernels.Memory
 	slots   []kernels.Memory
@@ -118,18 +120,21 @@ type updater struct {
 
 func newUpdater(f *fleet, rule optim.Rule, list []method) (u *updater, err error) {
 	u = &updater{fleet: f, rule: rule}
-	if u.moments, err = newMoments(f, list); err != nil {
-		return nil, err
-	}
-	if err := u.alloc(); err != nil {
+	if err := u.alloc(list); err != nil {
 		u.free()
 		return nil, err
 	}
 	return u, nil
 }
 
-func (u *updater) alloc() (err error) {
+func (u *updater) alloc(list []method) (err error) {
 	f := u.fleet
+	if u.moments, err = newMoments(f, list); err != nil {
+		return err
+	}
+	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
+		return err
+	}
 	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
 		return fmt.Errorf("preparing the update: %w", err)
 	}
@@ -156,13 +161,27 @@ func (u *updater) update(p pending, lr float64) error {
 	if err := f.foldStats(p.leaves); err != nil {
 		return err
 	}
+	if err := u.steps.gradient(sum, p.samples); err != nil {
+		return err
+	}
 	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(p.samples))}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {
 		f.bases[optim.SlotBase+kernels.Base(i)] = m
 	}
-	return u.pass.Run(&f.bases)
+	if err := u.pass.Run(&f.bases); err != nil {
+		return err
+	}
+	return u.steps.moved(sum, p.samples)
+}
+
+// lengths returns the measure of parameters, made at first use.
+func (u *updater) lengths() (l *lengths, err error) {
+	if u.measure == nil {
+		u.measure, err = newLengths(u.fleet)
+	}
+	return u.measure, err
 }
 
 // reduce returns the sum of the lanes.
@@ -178,6 +197,7 @@ func (u *updater) free() {
 		return
 	}
 	u.moments.free()
+	u.measure.free()
 	if u.pass != nil {
 		u.pass.Free()
 	}

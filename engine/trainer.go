@@ -45,6 +45,8 @@ type trainer struct {
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
 
+	values map[string]float64 // what methods reported of the last epoch
+
 	epochStarted time.Time // when this process began the current epoch, and the samples seen by then
 	epochSamples int64
 }
@@ -202,7 +204,13 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
+	if err := t.updater.steps.begin(t); err != nil {
+		return err
+	}
 	if err := t.updater.update(t.pending, lr); err != nil {
+		return err
+	}
+	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
@@ -261,6 +269,7 @@ func (t *trainer) endEpoch() error {
 		t.at.Best = max(t.at.Best, e.Accuracy)
 		record.TestAccuracy, record.TestLoss = &e.Accuracy, &e.Loss
 	}
+	t.values = record.Values
 	record.HVPs = t.at.HVPs
 	record.WallSeconds = t.wall()
 	t.startEpoch()

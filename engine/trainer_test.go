@@ -27,13 +27,15 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":      "abs: {max_batch: 128, patience: 1}",
-	"absa":     "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"bigbatch": "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
-	"cabs":     "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
-	"fb":       "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":       "gg: {max_batch: 64}",
-	"gns":      "gns: {control: true, ema: 0.5, max_batch: 256}",
+	"abs":       "abs: {max_batch: 128, patience: 1}",
+	"absa":      "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"bigbatch":  "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
+	"cabs":      "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"distance":  "distance: {per_decade: 5, per_tensor: true}",
+	"fb":        "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":        "gg: {max_batch: 64}",
+	"gns":       "gns: {control: true, ema: 0.5, max_batch: 256}",
+	"structure": "structure: {every: 2, per_tensor: true}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
@@ -354,6 +356,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
 		"gns: {}",
+		"distance: {}",
+		"structure: {every: 1}",
 		"cabs: {max_batch: 64}",
 		"bigbatch: {max_batch: 64}",
 	} {

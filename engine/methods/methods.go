@@ -33,6 +33,11 @@ type Training interface {
 	ScaleLR(factor float64, trigger string) error
 	// TopEigenvalue measures the largest eigenvalue of the Hessian of the mean loss.
 	TopEigenvalue(p Probe) (curvature.Eigenvalue, error)
+	// Tensors names the parameter tensors, in the order of all values by tensor.
+	Tensors() []string
+	// Distance measures how far the parameters are from where training began: of each tensor, unless that is nil, and of
+	// all together.
+	Distance(each []float64) (float64, error)
 }
 
 // Probe says what a curvature probe measures: training samples drawn afresh, without augmentation,

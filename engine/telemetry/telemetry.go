@@ -125,6 +125,8 @@ type Summary struct {
 	WallSeconds      float64 `json:"wall_seconds"`
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
+	// Values are what methods reported of the last epoch; none after a resume that had nothing left to train.
+	Values map[string]float64 `json:"values,omitempty"`
 }
 
 // MarshalJSON writes values that are not finite, as a diverged run has them, as null.

@@ -5,7 +5,9 @@ import (
 	_ "broadside/engine/methods/absa"
 	_ "broadside/engine/methods/bigbatch"
 	_ "broadside/engine/methods/cabs"
+	_ "broadside/engine/methods/distance"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/gns"
+	_ "broadside/engine/methods/structure"
 )
