@@ -213,7 +213,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
-	samples, loss := t.pending.samples, t.pending.loss
+	samples, loss, place := t.pending.samples, t.pending.loss, t.place()
 	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
 	t.pending = pending{}
 	t.at.Updates++
@@ -221,7 +221,7 @@ func (t *trainer) update() error {
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples, Epochs: place})
 }
 
 // endUpdate lets the methods act after an update.
@@ -236,11 +236,14 @@ func (t *trainer) endUpdate(u methods.Update) error {
 	return nil
 }
 
-// learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
-// of the one before.
+// learningRate is that of the update whose last leaf was just computed.
 func (t *trainer) learningRate() float64 {
-	progress := float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
-	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale
+	return t.cfg.lr * t.schedule.Factor(t.place()) * t.at.LRScale
+}
+
+// place is how many epochs were done when the last leaf began, in this epoch or at the end of the one before.
+func (t *trainer) place() float64 {
+	return float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 }
 
 func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capacity }

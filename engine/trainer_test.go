@@ -29,6 +29,7 @@ import (
 var settings = map[string]string{
 	"abs":       "abs: {max_batch: 128, patience: 1}",
 	"absa":      "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"autowu":    "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
 	"bigbatch":  "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
 	"cabs":      "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
 	"distance":  "distance: {per_decade: 5, per_tensor: true}",
@@ -37,6 +38,9 @@ var settings = map[string]string{
 	"gns":       "gns: {control: true, ema: 0.5, max_batch: 256}",
 	"structure": "structure: {every: 2, per_tensor: true}",
 }
+
+// needs are changes of the small recipe without which a method refuses it.
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
@@ -60,7 +64,7 @@ func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
 	}
-	return parseRecipe(t, text)
+	return parseRecipe(t, text, needs[method]...)
 }
 
 const smallText = `

@@ -80,6 +80,7 @@ type Update struct {
 	Loss    float64 // mean over its samples, before the update
 	LR      float64
 	Samples int
+	Epochs  float64 // its place in training, as its schedule was asked
 }
 
 // UpdateEnder acts after each update: it may change batch size and learning rate. It allocates nothing in the steady

@@ -3,6 +3,7 @@ package all
 
 import (
 	_ "broadside/engine/methods/absa"
+	_ "broadside/engine/methods/autowu"
 	_ "broadside/engine/methods/bigbatch"
 	_ "broadside/engine/methods/cabs"
 	_ "broadside/engine/methods/distance"
