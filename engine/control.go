@@ -34,7 +34,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
 			return err
 		}
-		t.pending.weighted = true
+		t.updater.moments.unequal()
 	}
 	from := t.at.Batch
 	t.at.Batch = size

@@ -22,7 +22,8 @@ type moments struct {
 	sum     kernels.Memory   // as a row, of the sum of all lanes
 	lanes   []kernels.Pass   // each worker's, over a lane
 	whole   kernels.Pass
-	used    int // lanes that the update has reached
+	used    int  // lanes that the update has reached
+	mixed   bool // samples of the update differ in weight
 	cells   []int32
 	own     []float64 // rows of this process, for the exchange
 	squares []float64 // of each lane, by tensor
@@ -134,9 +135,15 @@ func (m *moments) prepare(w *worker) error {
 	return err
 }
 
+// unequal notes that samples of the update under way differ in weight.
+func (m *moments) unequal() {
+	if m != nil {
+		m.mixed = true
+	}
+}
+
 // reduce adds the lanes that an update of so many leaves reaches, returns the sum and tells the methods its moments.
-// Weighted says that the samples do not all weigh the same.
-func (m *moments) reduce(leaves int, weighted bool) (kernels.Memory, error) {
+func (m *moments) reduce(leaves int) (kernels.Memory, error) {
 	f := m.fleet
 	m.used = min(leaves, f.lanes)
 	if err := m.gather(f.do(m)); err != nil {
@@ -155,7 +162,8 @@ func (m *moments) reduce(leaves int, weighted bool) (kernels.Memory, error) {
 	if err := kernels.Sync(f.dev); err != nil {
 		return nil, err
 	}
-	m.combine(leaves, weighted)
+	m.combine(leaves)
+	m.mixed = false
 	for _, r := range m.readers {
 		r.ReadMoments(&m.out)
 	}
@@ -210,7 +218,7 @@ func doubles(to []float64, cells []int32) {
 }
 
 // combine makes the moments of the squared norms of the lanes' sums and, in cells, of the sum's.
-func (m *moments) combine(leaves int, weighted bool) {
+func (m *moments) combine(leaves int) {
 	out, tensors, leaf := &m.out, len(m.out.Tensors), m.fleet.leaf.Capacity
 	out.Samples, out.Sizes = leaves*leaf, out.Sizes[:0]
 	for lane := range m.used {
@@ -231,7 +239,7 @@ func (m *moments) combine(leaves int, weighted bool) {
 		out.Tensors[i] = t
 	}
 	out.Trace = math.NaN()
-	if m.used > 1 && !weighted {
+	if m.used > 1 && !m.mixed {
 		out.Trace = max(scatter, 0) / float64(m.used-1) // below 0 by rounding alone
 	}
 }

@@ -151,20 +151,20 @@ func (u *updater) alloc(list []method) (err error) {
 	return nil
 }
 
-// update applies the mean of the gradients that have been summed.
-func (u *updater) update(p pending, lr float64) error {
+// update applies the mean of the gradients summed over so many leaves and samples.
+func (u *updater) update(leaves, samples int, lr float64) error {
 	f := u.fleet
-	sum, err := u.reduce(p)
+	sum, err := u.reduce(leaves)
 	if err != nil {
 		return err
 	}
-	if err := f.foldStats(p.leaves); err != nil {
+	if err := f.foldStats(leaves); err != nil {
 		return err
 	}
-	if err := u.steps.gradient(sum, p.samples); err != nil {
+	if err := u.steps.gradient(sum, samples); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(p.samples))}
+	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {
@@ -173,7 +173,7 @@ func (u *updater) update(p pending, lr float64) error {
 	if err := u.pass.Run(&f.bases); err != nil {
 		return err
 	}
-	return u.steps.moved(sum, p.samples)
+	return u.steps.moved(sum, samples)
 }
 
 // lengths returns the measure of parameters, made at first use.
@@ -184,12 +184,12 @@ func (u *updater) lengths() (l *lengths, err error) {
 	return u.measure, err
 }
 
-// reduce returns the sum of the lanes.
-func (u *updater) reduce(p pending) (kernels.Memory, error) {
+// reduce returns the sum of the lanes that so many leaves reach.
+func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	if u.moments == nil {
-		return u.fleet.reduce.finish(u.fleet.sums, p.leaves)
+		return u.fleet.reduce.finish(u.fleet.sums, leaves)
 	}
-	return u.moments.reduce(p.leaves, p.weighted)
+	return u.moments.reduce(leaves)
 }
 
 func (u *updater) free() {

@@ -103,7 +103,6 @@ type progress struct {
 type pending struct {
 	leaves, samples int
 	loss            float64 // summed over the samples
-	weighted        bool    // the samples do not weigh all the same
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
@@ -207,7 +206,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.pending, lr); err != nil {
+	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {
