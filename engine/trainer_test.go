@@ -27,7 +27,7 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":       "abs: {max_batch: 128, patience: 1}",
+	"abs":       "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":      "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"autowu":    "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
 	"bigbatch":  "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",

@@ -94,7 +94,7 @@ type Event struct {
 	WallSeconds float64   `json:"wall_seconds"` // training time since the start of the run
 	Epoch       int       `json:"epoch"`        // completed epochs
 	Updates     int       `json:"updates"`
-	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg
+	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch
 	From        int       `json:"from,omitempty"`       // growth: batch before
 	To          int       `json:"to,omitempty"`         // growth: batch after
 	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
