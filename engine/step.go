@@ -164,7 +164,7 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := u.steps.gradient(sum, samples); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
+	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples)), 1}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {
