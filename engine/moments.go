@@ -14,7 +14,7 @@ import (
 // squared norms of its own lanes before the reduction adds them; the sums over lanes are taken on the host, in the order
 // of the lanes, so that they have the same bits for any number of devices, memories and processes.
 type moments struct {
-	fleet   *fleet
+	laneJob
 	readers []methods.MomentReader
 
 	rows    []kernels.Memory // a squared norm of each tensor, of a lane of every rank
@@ -22,7 +22,6 @@ type moments struct {
 	sum     kernels.Memory   // as a row, of the sum of all lanes
 	lanes   []kernels.Pass   // each worker's, over a lane
 	whole   kernels.Pass
-	used    int  // lanes that the update has reached
 	mixed   bool // samples of the update differ in weight
 	cells   []int32
 	own     []float64 // rows of this process, for the exchange
@@ -32,14 +31,14 @@ type moments struct {
 
 // newMoments returns nothing where no method asks.
 func newMoments(f *fleet, list []method) (*moments, error) {
-	m := &moments{fleet: f}
+	m := &moments{laneJob: laneJob{fleet: f}}
 	for _, entry := range list {
 		r, ok := entry.Method.(methods.MomentReader)
 		if !ok {
 			continue
 		}
-		if f.lanes < 2 {
-			return nil, fmt.Errorf("method %s compares the gradients of lanes: batch.lanes is %d and must be at least 2", entry.info.Name, f.lanes)
+		if err := checkLanes(f); err != nil {
+			return nil, fmt.Errorf("method %s: %w", entry.info.Name, err)
 		}
 		m.readers = append(m.readers, r)
 	}
@@ -86,36 +85,17 @@ func squaredNorms(net *graph.Network) []kernels.Call {
 	return calls
 }
 
-// busy reports whether a worker has lanes.
-func (m *moments) busy(w *worker) bool {
-	for lane := range m.used {
-		if w.fleet.owns(w, lane) {
-			return true
-		}
-	}
-	return false
-}
-
 // run takes the squared norms of a worker's lanes.
 func (m *moments) run(w *worker) error {
 	f := w.fleet
-	for lane := range m.used {
-		if !f.owns(w, lane) {
-			continue
-		}
-		if err := w.begin(); err != nil {
-			return err
-		}
+	return m.each(w, func(lane int) error {
 		if err := m.prepare(w); err != nil {
 			return err
 		}
 		w.bases[graph.ArenaBase] = w.arena
 		w.bases[xBase], w.bases[resultBase] = f.sums.lane(w, lane), part(m.rows[lane/f.ranks], w.home)
-		if err := m.lanes[w.id].Run(&w.bases); err != nil {
-			return err
-		}
-	}
-	return nil
+		return m.lanes[w.id].Run(&w.bases)
+	})
 }
 
 // prepare prepares a worker's pass, once.
@@ -142,32 +122,38 @@ func (m *moments) unequal() {
 	}
 }
 
-// reduce adds the lanes that an update of so many leaves reaches, returns the sum and tells the methods its moments.
-func (m *moments) reduce(leaves int) (kernels.Memory, error) {
+// readLanes measures the lanes that an update of so many leaves reaches.
+func (m *moments) readLanes(leaves int) error {
+	if m == nil {
+		return nil
+	}
+	m.reach(leaves)
+	if err := m.gather(m.fleet.do(m)); err != nil {
+		return fmt.Errorf("measuring the lanes' gradients: %w", err)
+	}
+	return nil
+}
+
+// readSum measures the sum of the lanes and tells the methods the moments of the update.
+func (m *moments) readSum(sum kernels.Memory) error {
+	if m == nil {
+		return nil
+	}
 	f := m.fleet
-	m.used = min(leaves, f.lanes)
-	if err := m.gather(f.do(m)); err != nil {
-		return nil, fmt.Errorf("measuring the lanes' gradients: %w", err)
-	}
-	sum, err := f.reduce.finish(f.sums, leaves)
-	if err != nil {
-		return nil, err
-	}
 	f.bases[resultBase] = m.sum
 	if err := f.run(m.whole, sum, nil); err != nil {
-		return nil, err
+		return err
 	}
-	tensors := len(m.out.Tensors)
-	m.sum.ReadInts(0, m.cells[:2*tensors])
+	m.sum.ReadInts(0, m.cells[:2*len(m.out.Tensors)])
 	if err := kernels.Sync(f.dev); err != nil {
-		return nil, err
+		return err
 	}
-	m.combine(leaves)
+	m.combine()
 	m.mixed = false
 	for _, r := range m.readers {
 		r.ReadMoments(&m.out)
 	}
-	return sum, nil
+	return nil
 }
 
 // gather reads the rows of all lanes into squares, after a job that may have failed.
@@ -176,7 +162,7 @@ func (m *moments) gather(err error) error {
 	if err == nil {
 		for home := range f.homes {
 			part(m.blocks, home).ReadInts(0, m.cells)
-			for lane := f.first + home; lane < m.used; lane += f.ranks {
+			for lane := f.first + home; lane < m.used(); lane += f.ranks {
 				doubles(m.squares[lane*tensors:(lane+1)*tensors], m.cells[lane/f.ranks*2*tensors:])
 			}
 		}
@@ -191,7 +177,7 @@ func (m *moments) gather(err error) error {
 // exchange gives every process the rows of the others.
 func (m *moments) exchange(err error) error {
 	f, tensors := m.fleet, len(m.out.Tensors)
-	rows := ceilDiv(m.used, f.ranks)
+	rows := ceilDiv(m.used(), f.ranks)
 	m.own = m.own[:0]
 	for lane := f.first; lane < rows*f.ranks; lane += f.ranks {
 		m.own = append(m.own, m.squares[lane*tensors:(lane+1)*tensors]...)
@@ -200,7 +186,7 @@ func (m *moments) exchange(err error) error {
 	if err != nil {
 		return err
 	}
-	for lane := range m.used {
+	for lane := range m.used() {
 		at := lane%f.ranks*(1+rows*tensors) + 1 + lane/f.ranks*tensors
 		copy(m.squares[lane*tensors:(lane+1)*tensors], blocks[at:])
 	}
@@ -218,11 +204,11 @@ func doubles(to []float64, cells []int32) {
 }
 
 // combine makes the moments of the squared norms of the lanes' sums and, in cells, of the sum's.
-func (m *moments) combine(leaves int) {
+func (m *moments) combine() {
 	out, tensors, leaf := &m.out, len(m.out.Tensors), m.fleet.leaf.Capacity
-	out.Samples, out.Sizes = leaves*leaf, out.Sizes[:0]
-	for lane := range m.used {
-		out.Sizes = append(out.Sizes, ceilDiv(leaves-lane, m.fleet.lanes)*leaf)
+	out.Samples, out.Sizes = m.leaves*leaf, out.Sizes[:0]
+	for lane := range m.used() {
+		out.Sizes = append(out.Sizes, m.leavesOf(lane)*leaf)
 	}
 	var square [1]float64
 	out.SquaredNorm = 0
@@ -239,8 +225,8 @@ func (m *moments) combine(leaves int) {
 		out.Tensors[i] = t
 	}
 	out.Trace = math.NaN()
-	if m.used > 1 && !m.mixed {
-		out.Trace = max(scatter, 0) / float64(m.used-1) // below 0 by rounding alone
+	if m.used() > 1 && !m.mixed {
+		out.Trace = max(scatter, 0) / float64(m.used()-1) // below 0 by rounding alone
 	}
 }
 

@@ -153,7 +153,7 @@ func TestMomentsNeedLanes(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(64, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	tr := startTrainer(t, parseRecipe(t, smallText, "batch.lanes=1"), pair, 1, &tape{})
 	_, err := newMoments(tr.fleet, []method{{methods.Info{Name: "reader"}, &reader{}}})
-	if err == nil || !strings.Contains(err.Error(), "batch.lanes is 1 and must be at least 2") {
+	if err == nil || !strings.Contains(err.Error(), "method reader: it compares the gradients of lanes: batch.lanes is 1 and must be at least 2") {
 		t.Errorf("one lane: %v", err)
 	}
 }

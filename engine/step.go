@@ -110,6 +110,7 @@ type updater struct {
 	fleet   *fleet
 	rule    optim.Rule
 	moments *moments // nil if no method asks
+	damping *damping // nil if no method asks
 	steps   *steps   // nil if no method asks
 	measure *lengths // nil until a method asks
 	pass    kernels.Pass
@@ -130,6 +131,9 @@ func newUpdater(f *fleet, rule optim.Rule, list []method) (u *updater, err error
 func (u *updater) alloc(list []method) (err error) {
 	f := u.fleet
 	if u.moments, err = newMoments(f, list); err != nil {
+		return err
+	}
+	if u.damping, err = newDamping(f, list); err != nil {
 		return err
 	}
 	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
@@ -186,17 +190,31 @@ func (u *updater) lengths() (l *lengths, err error) {
 
 // reduce returns the sum of the lanes that so many leaves reach.
 func (u *updater) reduce(leaves int) (kernels.Memory, error) {
-	if u.moments == nil {
-		return u.fleet.reduce.finish(u.fleet.sums, leaves)
+	if err := u.moments.readLanes(leaves); err != nil {
+		return nil, err
 	}
-	return u.moments.reduce(leaves)
+	if err := u.damping.readLanes(leaves); err != nil {
+		return nil, err
+	}
+	sum, err := u.fleet.reduce.finish(u.fleet.sums, leaves)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.moments.readSum(sum); err != nil {
+		return nil, err
+	}
+	return sum, u.damping.apply(sum)
 }
+
+// readsLanes reports whether the lanes must be whole before they are reduced.
+func (u *updater) readsLanes() bool { return u.moments != nil || u.damping != nil }
 
 func (u *updater) free() {
 	if u == nil {
 		return
 	}
 	u.moments.free()
+	u.damping.free()
 	u.measure.free()
 	if u.pass != nil {
 		u.pass.Free()

@@ -160,7 +160,7 @@ func (t *trainer) computeLeaves() error {
 	j := &t.job
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() && t.updater.moments == nil {
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.updater.readsLanes() {
 		j.last = t.leavesPerUpdate()
 	}
 	j.results.resize(count, size)

@@ -37,10 +37,11 @@ var settings = map[string]string{
 	"gg":        "gg: {max_batch: 64}",
 	"gns":       "gns: {control: true, ema: 0.5, max_batch: 256}",
 	"structure": "structure: {every: 2, per_tensor: true}",
+	"vrsgd":     "vrsgd: {}",
 }
 
 // needs are changes of the small recipe without which a method refuses it.
-var needs = map[string][]string{"autowu": {"schedule.name=constant"}}
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
@@ -360,6 +361,7 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
 		"gns: {}",
+		"vrsgd: {gamma: 1}",
 		"distance: {}",
 		"structure: {every: 1}",
 		"cabs: {max_batch: 64}",

@@ -40,6 +40,12 @@ func (m *Moments) Measured() bool { return !math.IsNaN(m.Trace) }
 // Signal estimates the squared norm of the gradient's expectation without bias. It may be negative where noise prevails.
 func (m *Moments) Signal() float64 { return m.SquaredNorm - m.Trace/float64(m.Samples) }
 
+// Damper damps the elements of the summed gradient that the micro-batches disagree on, before the step rule is given it: an
+// element is multiplied by the square of its mean over its variance between the micro-batches, relative to the mean of
+// that ratio over its tensor, at most 1 and at least LeastRatio. It costs memory for the gradient of every lane once more,
+// and reductions no longer overlap with the computation of gradients. It claims the "damping".
+type Damper interface{ LeastRatio() float64 }
+
 // CheckMicroBatches refuses a training whose smallest batch has a single micro-batch, which tells nothing of the spread.
 func CheckMicroBatches(method string, t Training) error {
 	if t.BaseBatch() < 2*t.Leaf() {

@@ -11,4 +11,5 @@ import (
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/gns"
 	_ "broadside/engine/methods/structure"
+	_ "broadside/engine/methods/vrsgd"
 )
