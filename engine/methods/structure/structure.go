@@ -13,7 +13,7 @@ type Options struct {
 }
 
 func init() {
-	methods.Register(methods.Info{Name: "structure", Paper: "Gao, Zhong 2020, arXiv 2012.08795",
+	methods.Register(methods.Info{Name: "structure", Paper: "Gao, Zhong 2020, arXiv 2012.08795", Status: "reconstruction",
 		Equations: `means over the measured updates of an epoch, of an update from w to w' by a batch with mean gradient g:
 gradient_norm = |g|, without weight decay;  step_length = |w' - w|, momentum and decay included
 loss_change = L(w') - L(w) on the same batch, without augmentation and attacks, by the batch statistics of the ghosts
