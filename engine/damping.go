@@ -52,14 +52,17 @@ func (d *damping) alloc(least float64) (err error) {
 	return err
 }
 
-// dampingVectors counts the parameter-shaped memories of each rank that damping takes.
-func dampingVectors(f *fleet, list []method) int {
+// measuringVectors counts the parameter-shaped memories of each rank that damping and the measuring of updates take.
+func measuringVectors(f *fleet, list []method) (n int) {
 	for _, entry := range list {
 		if _, ok := entry.Method.(methods.Damper); ok {
-			return f.lanes / f.ranks
+			n += f.lanes / f.ranks
+		}
+		if _, ok := entry.Method.(methods.StepReader); ok {
+			n += 2
 		}
 	}
-	return 0
+	return n
 }
 
 // run squares a worker's lanes.

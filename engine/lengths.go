@@ -80,9 +80,10 @@ func (l *lengths) product(x, y kernels.Memory) (float64, error) {
 	return dot, kernels.Sync(l.fleet.dev)
 }
 
-// remember keeps the parameters in scratch; moved leaves there what they have changed by since.
-func (l *lengths) remember() error { return l.fleet.run(l.copy, l.fleet.params, l.scratch) }
-func (l *lengths) moved() error    { return l.fleet.run(l.less, l.fleet.params, l.scratch) }
+func (l *lengths) copyTo(to, from kernels.Memory) error { return l.fleet.run(l.copy, from, to) }
+
+// moved leaves in scratch what the parameters differ by from those there.
+func (l *lengths) moved() error { return l.fleet.run(l.less, l.fleet.params, l.scratch) }
 
 // distance returns the distance of the parameters from those that a seed gives.
 func (l *lengths) distance(seed uint64) (float64, error) {
@@ -135,7 +136,8 @@ func (c control) Distance(each []float64) (float64, error) {
 type steps struct {
 	readers []methods.StepReader
 	lengths *lengths
-	due     bool // the update under way is measured
+	sum     kernels.Memory // of the gradients, which transforms may change
+	due     bool           // the update under way is measured
 	loss    float64
 	out     methods.Step
 }
@@ -154,8 +156,19 @@ func newSteps(f *fleet, list []method, lengths func() (*lengths, error)) (s *ste
 		return nil, nil
 	}
 	s.out.Tensors = make([]methods.TensorStep, len(f.net.Params))
-	s.lengths, err = lengths()
-	return s, err
+	if s.lengths, err = lengths(); err != nil {
+		return nil, err
+	}
+	if s.sum, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+		return nil, fmt.Errorf("allocating a gradient to measure: %w", err)
+	}
+	return s, nil
+}
+
+func (s *steps) free() {
+	if s != nil {
+		free(s.sum)
+	}
 }
 
 // begin is told of an update before it takes place.
@@ -186,11 +199,14 @@ func (s *steps) gradient(sum kernels.Memory, samples int) error {
 	for i, square := range s.lengths.each {
 		s.out.Tensors[i].Gradient = math.Sqrt(square) / float64(samples)
 	}
-	return s.lengths.remember()
+	if err := s.lengths.copyTo(s.sum, sum); err != nil {
+		return err
+	}
+	return s.lengths.copyTo(s.lengths.scratch, s.lengths.fleet.params)
 }
 
 // moved is told that the parameters have changed.
-func (s *steps) moved(sum kernels.Memory, samples int) error {
+func (s *steps) moved(samples int) error {
 	if s == nil || !s.due {
 		return nil
 	}
@@ -205,7 +221,7 @@ func (s *steps) moved(sum kernels.Memory, samples int) error {
 	for i, square := range s.lengths.each {
 		s.out.Tensors[i].Length = math.Sqrt(square)
 	}
-	slope, err := s.lengths.product(sum, s.lengths.scratch)
+	slope, err := s.lengths.product(s.sum, s.lengths.scratch)
 	s.out.Slope = slope / float64(samples)
 	return err
 }

@@ -114,3 +114,27 @@ func TestDistanceIsFromTheSeedsParameters(t *testing.T) {
 	}
 	nearly(t, "all parameters", got, math.Sqrt(whole))
 }
+
+// The gradient that is measured is the loss's, whatever a method makes of it before the step.
+func TestStepsMeasureTheGradientOfTheLoss(t *testing.T) {
+	first := func(damper string) methods.Step {
+		pair := &data.Pair{Train: synthetic(8*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+damper+"]\n", "batch.size=256"), pair, 2, &tape{})
+		s := &stepper{}
+		var err error
+		if tr.updater.steps, err = newSteps(tr.fleet, []method{{methods.Info{Name: "steps"}, s}}, tr.updater.lengths); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.computeLeaves(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.update(); err != nil {
+			t.Fatal(err)
+		}
+		return s.seen[0]
+	}
+	plain, damped := first(""), first("vrsgd: {}")
+	if plain.Gradient != damped.Gradient || plain.Length <= damped.Length || plain.Slope >= damped.Slope {
+		t.Errorf("plain SGD %+v; damped %+v", plain, damped)
+	}
+}

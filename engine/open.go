@@ -136,7 +136,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())+dampingVectors(f, t.methods)); err != nil {
+	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())+measuringVectors(f, t.methods)); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule, t.methods); err != nil {

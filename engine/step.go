@@ -168,6 +168,9 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := u.steps.gradient(sum, samples); err != nil {
 		return err
 	}
+	if err := u.damping.apply(sum); err != nil {
+		return err
+	}
 	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples)), 1}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
@@ -177,7 +180,7 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := u.pass.Run(&f.bases); err != nil {
 		return err
 	}
-	return u.steps.moved(sum, samples)
+	return u.steps.moved(samples)
 }
 
 // lengths returns the measure of parameters, made at first use.
@@ -200,10 +203,7 @@ func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := u.moments.readSum(sum); err != nil {
-		return nil, err
-	}
-	return sum, u.damping.apply(sum)
+	return sum, u.moments.readSum(sum)
 }
 
 // readsLanes reports whether the lanes must be whole before they are reduced.
@@ -215,6 +215,7 @@ func (u *updater) free() {
 	}
 	u.moments.free()
 	u.damping.free()
+	u.steps.free()
 	u.measure.free()
 	if u.pass != nil {
 		u.pass.Free()

@@ -105,8 +105,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent)
     out = parser.parse_args().out
     write(out / "vrsgd.json", 0.5, {"gamma": 0.1}, train(0.5, vrsgd(0.1)))
-    # A coefficient above the default, so that some updates are below `most` and some above.
-    write(out / "clars.json", 1.0, {"coefficient": 0.02, "max_ratio": 0.1}, train(1.0, clars(0.02, 0.1)))
+    # A coefficient above the default, at which some updates are below the largest ratio and some above.
+    write(out / "clars.json", 1.0, {"coefficient": 0.02, "max_ratio": 0.081}, train(1.0, clars(0.02, 0.081)))
 
 
 if __name__ == "__main__":

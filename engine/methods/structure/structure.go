@@ -22,7 +22,7 @@ distance = |w - w_0| at the end of the epoch`,
 		Limits: `an update that begins in one epoch and ends in the next has its losses taken on the samples of the later one.
 An epoch without a measured update has but its distance`,
 		Doc:     "measure gradients, steps and what they do to the loss of their batch",
-		Cost:    "two forward passes, a copy and some norms of the parameters for each measured update; memory of one copy of the parameters",
+		Cost:    "two forward passes, copies and some norms of parameters and gradient for each measured update; memory of two copies of the parameters",
 		Options: func() any { return &Options{Every: 10} },
 		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
 }
