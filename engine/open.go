@@ -136,7 +136,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())+measuringVectors(f, t.methods)); err != nil {
+	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule, t.methods); err != nil {
@@ -215,15 +215,11 @@ func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
 		}
 		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
 	}
-	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
-	for _, name := range o.DecayExclude {
-		switch name {
-		case "bn":
-			rule.NoDecay[graph.Gamma], rule.NoDecay[graph.Beta] = true, true
-		case "bias":
-			rule.NoDecay[graph.Bias] = true
-		}
+	exclude, err := optim.Roles(o.DecayExclude)
+	if err != nil {
+		return nil, fmt.Errorf("optimizer.decay_exclude: %w", err)
 	}
+	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: exclude}
 	for _, m := range t.methods {
 		if s, ok := m.Method.(methods.Stepper); ok {
 			return s.Rule(rule)

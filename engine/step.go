@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -113,14 +114,17 @@ type updater struct {
 	damping *damping // nil if no method asks
 	steps   *steps   // nil if no method asks
 	measure *lengths // nil until a method asks
+	scratch optim.Scratch
+	calls   []kernels.Call
 	pass    kernels.Pass
 	hyper   kernels.Memory
 	slots   []kernels.Memory
-	cells   [optim.HyperCells]float32
+	vectors []kernels.Memory
+	cells   []float32 // what is written to hyper
 }
 
-func newUpdater(f *fleet, rule optim.Rule, list []method) (u *updater, err error) {
-	u = &updater{fleet: f, rule: rule}
+func newUpdater(f *fleet, rule optim.Rule, list []method) (*updater, error) {
+	u := &updater{fleet: f, rule: rule}
 	if err := u.alloc(list); err != nil {
 		u.free()
 		return nil, err
@@ -139,12 +143,14 @@ func (u *updater) alloc(list []method) (err error) {
 	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
 		return err
 	}
-	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
+	u.calls = optim.Update(u.rule, transformsOf(list), f.net.Params, &u.scratch)
+	if u.pass, err = f.prepare(slices.Clone(u.calls)...); err != nil {
 		return fmt.Errorf("preparing the update: %w", err)
 	}
-	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+	if u.hyper, err = f.dev.Alloc(u.scratch.Len()); err != nil {
 		return err
 	}
+	u.cells = make([]float32, u.scratch.FilledLen())
 	for _, name := range u.rule.Slots() {
 		m, err := f.dev.Alloc(f.net.ParamCells())
 		if err != nil {
@@ -152,11 +158,40 @@ func (u *updater) alloc(list []method) (err error) {
 		}
 		u.slots = append(u.slots, m)
 	}
+	for range u.scratch.Vectors() {
+		m, err := f.dev.Alloc(f.net.ParamCells())
+		if err != nil {
+			return fmt.Errorf("allocating the optimiser's scratch: %w", err)
+		}
+		u.vectors = append(u.vectors, m)
+	}
 	return nil
 }
 
-// update applies the mean of the gradients summed over so many leaves and samples.
-func (u *updater) update(leaves, samples int, lr float64) error {
+// transformsOf returns the methods' transforms of the gradient.
+func transformsOf(list []method) (out []optim.Transform) {
+	for _, m := range list {
+		if t, ok := m.Method.(methods.Transformer); ok {
+			out = append(out, t.Transform())
+		}
+	}
+	return out
+}
+
+// bind points the bases at what an update works on.
+func (u *updater) bind(sum kernels.Memory) {
+	f := u.fleet
+	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
+	for i, m := range u.slots {
+		f.bases[optim.SlotBase+kernels.Base(i)] = m
+	}
+	for i, m := range u.vectors {
+		f.bases[optim.VectorBase+kernels.Base(i)] = m
+	}
+}
+
+// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples.
+func (u *updater) update(number, leaves, samples int, lr float64) error {
 	f := u.fleet
 	sum, err := u.reduce(leaves)
 	if err != nil {
@@ -171,12 +206,9 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := u.damping.apply(sum); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples)), 1}
-	u.hyper.WriteFloats(0, u.cells[:])
-	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
-	for i, m := range u.slots {
-		f.bases[optim.SlotBase+kernels.Base(i)] = m
-	}
+	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: 1 / float64(samples)})
+	u.hyper.WriteFloats(0, u.cells)
+	u.bind(sum)
 	if err := u.pass.Run(&f.bases); err != nil {
 		return err
 	}
@@ -222,4 +254,5 @@ func (u *updater) free() {
 	}
 	free(u.hyper)
 	free(u.slots...)
+	free(u.vectors...)
 }

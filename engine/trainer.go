@@ -206,7 +206,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	if err := t.updater.update(t.at.Updates+1, t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {

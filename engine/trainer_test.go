@@ -29,13 +29,19 @@ import (
 var settings = map[string]string{
 	"abs":       "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":      "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"agc":       "agc: {lambda: 0.02}",
 	"autowu":    "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
 	"bigbatch":  "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
 	"cabs":      "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"cblr":      "cblr: {estimator: secant, coefficient: 0.1}",
+	"clip":      "clip: {max_norm: 0.5}",
 	"distance":  "distance: {per_decade: 5, per_tensor: true}",
 	"fb":        "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":        "gg: {max_batch: 64}",
 	"gns":       "gns: {control: true, ema: 0.5, max_batch: 256}",
+	"lamb":      "lamb: {clip: 0.5}",
+	"lars":      "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":      "mclr: {coefficient: 0.1}",
 	"structure": "structure: {every: 2, per_tensor: true}",
 	"vrsgd":     "vrsgd: {}",
 }
@@ -366,6 +372,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"structure: {every: 1}",
 		"cabs: {max_batch: 64}",
 		"bigbatch: {max_batch: 64}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

@@ -96,6 +96,10 @@ type Stepper interface {
 	Rule(base optim.SGD) (optim.Rule, error)
 }
 
+// Transformer changes the mean gradient before the step rule sees it, after the transforms of earlier stages. Several
+// methods may.
+type Transformer interface{ Transform() optim.Transform }
+
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }
 
