@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"broadside/engine/data"
@@ -86,6 +87,7 @@ methods: [%s]
 func TestMicroBatchMethodsAgreeWithPyTorch(t *testing.T) {
 	for name, method := range map[string]string{
 		"vrsgd": "vrsgd: {gamma: 0.1}",
+		"clars": "clars: {coefficient: 0.02, max_ratio: 0.081}",
 	} {
 		raw, err := os.ReadFile("../testdata/golden/" + name + ".json")
 		if err != nil {
@@ -113,4 +115,25 @@ func (g *goldenMoments) error(w []float64) float64 {
 		moved += (g.End[i] - g.Start[i]) * (g.End[i] - g.Start[i])
 	}
 	return math.Sqrt(off / moved)
+}
+
+// A damped gradient goes to any step rule: damped by nothing it leaves the rule as it is.
+func TestDampingComposesWithStepRules(t *testing.T) {
+	var g goldenMoments
+	raw, err := os.ReadFile("../testdata/golden/vrsgd.json")
+	if err == nil {
+		err = json.Unmarshal(raw, &g)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range []string{"lars: {coefficient: 0.1}", "lamb: {}", "clars: {}", "clip: {max_norm: 0.1}"} {
+		alone := g.train(t, rule)
+		if by1 := g.train(t, "vrsgd: {gamma: 1}, "+rule); !slices.Equal(alone, by1) {
+			t.Errorf("%s is changed by a damping of 1", rule)
+		}
+		if by10 := g.train(t, "vrsgd: {gamma: 0.1}, "+rule); slices.Equal(alone, by10) {
+			t.Errorf("%s is not damped", rule)
+		}
+	}
 }

@@ -35,6 +35,7 @@ var settings = map[string]string{
 	"cabs":      "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
 	"cblr":      "cblr: {estimator: secant, coefficient: 0.1}",
 	"clip":      "clip: {max_norm: 0.5}",
+	"clars":     "clars: {max_ratio: 0.5}",
 	"distance":  "distance: {per_decade: 5, per_tensor: true}",
 	"fb":        "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":        "gg: {max_batch: 64}",

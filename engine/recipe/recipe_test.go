@@ -284,7 +284,7 @@ func TestValidateRefusesNonFiniteValuesOfAProgram(t *testing.T) {
 }
 
 func TestBuiltinRecipes(t *testing.T) {
-	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-autowu", "cifar10-bigbatch", "cifar10-bl", "cifar10-cabs", "cifar10-distance", "cifar10-fb",
+	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-autowu", "cifar10-bigbatch", "cifar10-bl", "cifar10-cabs", "cifar10-clars", "cifar10-distance", "cifar10-fb",
 		"cifar10-gg", "cifar10-gns", "cifar10-structure", "cifar10-vrsgd", "quickstart"}
 	if got := BuiltinNames(); !slices.Equal(got, want) {
 		t.Fatalf("built in: %q, want %q", got, want)

@@ -8,6 +8,7 @@ import (
 	_ "broadside/engine/methods/bigbatch"
 	_ "broadside/engine/methods/cabs"
 	_ "broadside/engine/methods/cblr"
+	_ "broadside/engine/methods/clars"
 	_ "broadside/engine/methods/clip"
 	_ "broadside/engine/methods/distance"
 	_ "broadside/engine/methods/fb"
