@@ -176,8 +176,11 @@ func (j *laneJob) each(w *worker, do func(lane int) error) error {
 	return nil
 }
 
-// checkLanes refuses to compare lanes where there is one.
+// checkLanes refuses to compare lanes where there is one, or where they are not of different samples.
 func checkLanes(f *fleet) error {
+	if f.views() > 1 {
+		return fmt.Errorf("it compares the gradients of different samples: no method can be beside it that trains on copies or adversarial twins of a batch")
+	}
 	if f.lanes < 2 {
 		return fmt.Errorf("it compares the gradients of lanes: batch.lanes is %d and must be at least 2", f.lanes)
 	}

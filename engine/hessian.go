@@ -5,6 +5,7 @@ import (
 
 	"broadside/engine/curvature"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 	"broadside/kernels/philox"
 )
@@ -218,7 +219,7 @@ func (h *hessian) runLeaf(w *worker, i int) error {
 
 // runPrimal leaves activations and their gradients at the worker's seat.
 func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
-	if err := w.gather(h.on, augmentation{}, h.seed, 0, indices); err != nil {
+	if err := w.gather(h.on, augmentation{}, methods.Draw{Seed: h.seed}, indices); err != nil {
 		return err
 	}
 	w.bind(h.on)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -16,10 +15,11 @@ import (
 //
 //	for every epoch:
 //	    for every update:
+//	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
-//	            gather and augment its samples
-//	            perturb them                          (methods.Perturber)
-//	            forward, backward: gradient sum of its lane
+//	            gather and augment its samples        (methods.Copier)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
+//	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
@@ -34,14 +34,17 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	sampler  *data.Sampler
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
+	weigher  methods.Weigher  // nil if all samples weigh 1
+	selector methods.Selector // nil if all samples are trained on
 	sink     sink
 
 	at      progress
 	pending pending
 	job     leaves
+	scores  scores
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
 
@@ -55,7 +58,8 @@ type trainer struct {
 type trainerConfig struct {
 	epochs          int
 	evalEvery       int
-	batch           int // samples, a multiple of the leaf
+	batch           int  // samples, a multiple of the leaf
+	dropLast        bool // an update ends in the epoch that it begins in
 	lr              float64
 	seed            uint64
 	augment         augmentation
@@ -101,8 +105,10 @@ type progress struct {
 
 // pending counts what has been summed for the update under way.
 type pending struct {
-	leaves, samples int
-	loss            float64 // summed over the samples
+	leaves  int     // of the stream of samples
+	places  int     // leaves that were trained on: the copies of those that were selected
+	samples int     // that were selected, not counting copies
+	loss    float64 // summed over the samples of all places
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
@@ -111,7 +117,7 @@ func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
 	for t.at.Epoch < t.cfg.epochs {
-		if t.at.Leaf == t.sampler.LeavesPerEpoch() {
+		if t.epochDone() {
 			if err := t.endEpoch(); err != nil {
 				return fmt.Errorf("end of epoch %d: %w", t.at.Epoch, err)
 			}
@@ -144,6 +150,12 @@ func (t *trainer) train(ctx context.Context) error {
 	return t.checkpoint()
 }
 
+// epochDone reports whether the epoch has no leaf left to train on.
+func (t *trainer) epochDone() bool {
+	left := t.sampler.LeavesPerEpoch() - t.at.Leaf
+	return left == 0 || t.cfg.dropLast && t.pending.leaves == 0 && left < t.leavesPerUpdate()
+}
+
 // stop returns why to stop, if this process or another is to.
 func (t *trainer) stop(ctx context.Context) (why, err error) {
 	stop, err := t.fleet.any(ctx.Err() != nil)
@@ -155,37 +167,55 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size := t.fleet.leaf.Capacity
+	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
-	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
+	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.at.Epoch}, t.pending.places, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() && !t.updater.readsLanes() {
-		j.last = t.leavesPerUpdate()
-	}
-	j.results.resize(count, size)
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
 		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
 		return err
 	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
+		return err
+	}
+	trained := count
+	if t.selector != nil {
+		var err error
+		if trained, err = t.selectSamples(j, count); err != nil {
+			return err
+		}
+	}
+	places := trained * views
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.updater.readsLanes() {
+		j.last = t.pending.places + places
+	}
+	j.results.resize(places, size)
+	t.weigh(j)
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
-	for i := range count {
-		t.at.EpochLoss += j.loss[i]
-		t.at.EpochCorrect += j.correct[i]
-		t.pending.loss += j.loss[i]
+	for i, loss := range j.loss {
+		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
+			t.at.EpochLoss += loss
+			t.at.EpochCorrect += j.correct[i]
+		}
+		t.pending.loss += loss
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(count * (size + j.attack.Samples*j.attack.Iterations))
+	t.at.GradPasses += int64(places*size + j.attackPasses(t.fleet))
 	t.pending.leaves += count
-	t.pending.samples += count * size
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	t.pending.places += places
+	t.pending.samples += trained * size
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
@@ -202,25 +232,28 @@ func (t *trainer) attack() methods.Attack {
 
 // update applies the summed gradients.
 func (t *trainer) update() error {
-	lr := t.learningRate()
+	lr, views := t.learningRate(), t.fleet.views()
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.at.Updates+1, t.pending.leaves, t.pending.samples, lr); err != nil {
+	if err := t.updater.update(t.at.Updates+1, t.pending.places, t.pending.samples*views, lr); err != nil {
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
 	samples, loss, place := t.pending.samples, t.pending.loss, t.place()
-	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
+	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	t.pending = pending{}
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples, Epochs: place})
+	return t.endUpdate(methods.Update{Loss: loss / float64(samples*views), LR: lr, Samples: samples, Epochs: place})
 }
 
 // endUpdate lets the methods act after an update.
@@ -282,7 +315,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity)
+	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,
@@ -294,5 +327,8 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
 }

@@ -27,31 +27,45 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":       "abs: {max_batch: 128, patience: 1, probe_every: 96}",
-	"absa":      "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"agc":       "agc: {lambda: 0.02}",
-	"autowu":    "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
-	"bigbatch":  "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
-	"cabs":      "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
-	"cblr":      "cblr: {estimator: secant, coefficient: 0.1}",
-	"clip":      "clip: {max_norm: 0.5}",
-	"clars":     "clars: {max_ratio: 0.5}",
-	"distance":  "distance: {per_decade: 5, per_tensor: true}",
-	"fb":        "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":        "gg: {max_batch: 64}",
-	"gns":       "gns: {control: true, ema: 0.5, max_batch: 256}",
-	"lamb":      "lamb: {clip: 0.5}",
-	"lars":      "lars: {variant: tpu, coefficient: 0.1}",
-	"mclr":      "mclr: {coefficient: 0.1}",
-	"structure": "structure: {every: 2, per_tensor: true}",
-	"vrsgd":     "vrsgd: {}",
+	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"agc":        "agc: {lambda: 0.02}",
+	"autowu":     "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
+	"batchaug":   "batchaug: {copies: 3}",
+	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"bigbatch":   "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
+	"cabs":       "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
+	"clars":      "clars: {max_ratio: 0.5}",
+	"clip":       "clip: {max_norm: 0.5}",
+	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
+	"distance":   "distance: {per_decade: 5, per_tensor: true}",
+	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
+	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
+	"gg":         "gg: {max_batch: 64}",
+	"gns":        "gns: {control: true, ema: 0.5, max_batch: 256}",
+	"lamb":       "lamb: {clip: 0.5}",
+	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":       "mclr: {coefficient: 0.1}",
+	"noise":      "noise: {variance: 1, base_batch: 32}",
+	"persample":  "persample",
+	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
+	"regime":     "regime: {base_batch: 32, longer: true}",
+	"smallloss":  "smallloss: {keep: 0.5}",
+	"structure":  "structure: {every: 2, per_tensor: true}",
+	"vrsgd":      "vrsgd: {}",
 }
 
-// needs are changes of the small recipe without which a method refuses it.
-var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "vrsgd": {"batch.size=288"}}
+// needs are changes of the small recipe that a method asks for.
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "drop_last": "batch.drop_last=true",
+	"fold scaled": "batch.running=scaled", "fold mean": "batch.running=mean"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -375,6 +389,16 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"bigbatch: {max_batch: 64}",
 		"clip: {max_norm: 1.0e+30}",
 		"agc: {lambda: 1.0e+30}",
+		"adabatch: {growth: 1, lr_factor: 1}",
+		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
+		"batchsched: {at: [1], factor: 1}",
+		"batchaug: {copies: 1}",
+		"noise: {variance: 0}",
+		"regime: {base_batch: 64, longer: true}",
+		"regime: {base_batch: 32, lr: none}",
+		"fgsmrs: {epsilon: 0}",
+		"pgd: {epsilon: 0, iterations: 2}",
+		"free: {epsilon: 0, replays: 1}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -520,19 +544,21 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	r := smallRecipe(t, "absa")
-	r.Train.Epochs = 100
-	tr := startTrainer(t, r, pair, 2, &tape{})
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
+	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean"} {
+		r := smallRecipe(t, method)
+		r.Train.Epochs = 100
+		tr := startTrainer(t, r, pair, 2, &tape{})
+		step := func() {
+			if err := tr.computeLeaves(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.update(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
+		step()
+		if n := testing.AllocsPerRun(20, step); n != 0 {
+			t.Errorf("%s: %g allocations per step; want 0", method, n)
 		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
 	}
 }

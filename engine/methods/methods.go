@@ -10,6 +10,7 @@ import (
 	"sort"
 
 	"broadside/engine/curvature"
+	"broadside/engine/graph"
 	"broadside/engine/optim"
 	"broadside/engine/schedule"
 )
@@ -27,6 +28,8 @@ type Training interface {
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// LargestBatch is the largest batch that SetBatch takes.
+	LargestBatch() int
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error
@@ -66,15 +69,43 @@ type Method interface {
 	Prepare(t Training) error
 }
 
-// Attack is a sign-gradient attack on the first Samples samples of every leaf; 0 samples is none.
+// Attack is a sign-gradient attack on samples. What is random in it is drawn anew for every sample, in every epoch.
 type Attack struct {
-	Samples    int
-	Eps, Step  float64
-	Iterations int
+	graph.Attack
+	Samples    int     // the first of every leaf; 0 is none
+	CleanStart float64 // probability that a leaf's attack begins at the clean samples in spite of RandomStart
+	TrainMode  bool    // normalise by the batch's own statistics, which are not kept, and drop out; otherwise by the running ones
+	Set        int     // parameter set of batch normalisation: 0, or one of NormSets from 1
 }
 
 // Perturber attacks samples before they are trained on.
 type Perturber interface{ Attack() Attack }
+
+// Pair is training on an adversarial twin of every leaf as well as on the leaf: the same samples, attacked, through the
+// parameter set of the attack. Samples of both count the same in the gradient. An update is as many leaves as without.
+type Pair struct {
+	Attack Attack // no samples: no twins
+	// Stale attacks a leaf beside the gradients of the update before its own, so by parameters that are one update old;
+	// the leaves of the first update are attacked in it. It needs TrainMode.
+	Stale bool
+}
+
+// Pairer trains on pairs. It claims the "attack".
+type Pairer interface{ Pair() Pair }
+
+// Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
+// batch, which is kept from batch to batch.
+type Replay struct {
+	Times  int
+	Attack graph.Persistent
+}
+
+// Replayer replays batches, which are whole and of one epoch. It claims the "attack" and the "batch".
+type Replayer interface{ Replay() Replay }
+
+// NormSetter gives all batch normalisations further parameter sets: scale, shift and running statistics of their own.
+// Networks are evaluated with the first set, which has no name. It claims the "batch norm sets".
+type NormSetter interface{ NormSets() []string }
 
 // Update is an update that was just made.
 type Update struct {
@@ -82,6 +113,37 @@ type Update struct {
 	LR      float64
 	Samples int
 	Epochs  float64 // its place in training, as its schedule was asked
+}
+
+// Draw names a random draw for training samples: it is a function of the seed, the epoch, the copy and the sample.
+type Draw struct {
+	Seed        uint64
+	Epoch, Copy int
+}
+
+// Copier trains on several augmented copies of every sample of a batch. It claims the "samples".
+type Copier interface{ Copies() int }
+
+// Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
+// and allocates nothing in the steady state.
+type Selector interface {
+	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select.
+	Keep(t Training, leaves int) int
+	// Select fills kept with places of samples, in increasing order.
+	Select(d Draw, samples []int32, losses []float32, kept []int)
+}
+
+// Weigher weighs the loss of every training sample; the gradient's divisor stays the number of samples. It claims the
+// "sample weights" and allocates nothing in the steady state.
+type Weigher interface {
+	Weigh(t Training, d Draw, samples []int32, weights []float32)
+}
+
+// Lengthener is implemented by the options of a method that trains longer.
+type Lengthener interface {
+	// Lengthen returns the factor of the recipe's epochs and milestones for a batch size, and notes it in the options, so
+	// that the recipe that a run keeps is not lengthened once more: then it returns 1.
+	Lengthen(batch int) (factor int)
 }
 
 // UpdateEnder acts after each update: it may change batch size and learning rate. It allocates nothing in the steady
@@ -127,7 +189,8 @@ type Info struct {
 	Equations string
 	// Limits says when the method does not help, and what to watch.
 	Limits string
-	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule".
+	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
+	// "samples", "sample weights", "batch norm sets".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

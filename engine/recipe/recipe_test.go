@@ -52,9 +52,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 	text := `
 name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
-model: {name: m}
+model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute}
-batch: {size: 96, leaf: 48, ghost: 24, lanes: 4}
+batch: {size: 96, leaf: 48, ghost: 24, lanes: 4, running: mean, drop_last: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
 checkpoint: {every_updates: 0, keep: 1}
@@ -66,9 +66,9 @@ methods:
 	want := &Recipe{
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
-		Model:      Model{"m"},
+		Model:      Model{"m", true, 0.01},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute"},
-		Batch:      Batch{96, 48, 24, 4},
+		Batch:      Batch{96, 48, 24, 4, "mean", true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
 		Checkpoint: Checkpoint{0, 1},
@@ -228,9 +228,11 @@ func TestValidation(t *testing.T) {
 		{"batch.leaf=-1", "batch.leaf -1 is too small: use 1 or more samples that divide batch.size 128"},
 		{"batch.ghost=-1", "batch.ghost -1 is too small: use 1 or more samples that divide batch.leaf 128"},
 		{"batch.ghost=48", "batch.ghost 48 does not divide batch.leaf 128: use 32"},
+		{"batch.running=means", `batch.running "means" is not known: use sequential, scaled, mean; did you mean mean?`},
 		{"batch.lanes=6", "batch.lanes 6 is not a power of two from 1 to 64: use 8"},
 		{"batch.lanes=128", "batch.lanes 128 is not a power of two from 1 to 64: use 8"},
 		{"batch.lanes=0", "batch.lanes 0 is not a power of two from 1 to 64: use 8"},
+		{"model.fc_std=-1", "model.fc_std -1 is no standard deviation: use a number above 0, such as 0.01, or 0 for the default"},
 		{"train.epochs=0", "train.epochs 0 is too few: use 1 or more"},
 		{"train.precision=bf61", `train.precision "bf61" is not known: use f32, bf16, tf32; did you mean bf16?`},
 		{"train.precision=tf23", `train.precision "tf23" is not known: use f32, bf16, tf32; did you mean tf32?`},
@@ -284,8 +286,11 @@ func TestValidateRefusesNonFiniteValuesOfAProgram(t *testing.T) {
 }
 
 func TestBuiltinRecipes(t *testing.T) {
-	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-autowu", "cifar10-bigbatch", "cifar10-bl", "cifar10-cabs", "cifar10-clars", "cifar10-distance", "cifar10-fb",
-		"cifar10-gg", "cifar10-gns", "cifar10-structure", "cifar10-vrsgd", "quickstart"}
+	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-adabatch", "cifar10-advprop", "cifar10-agc", "cifar10-autowu", "cifar10-batchaug",
+		"cifar10-batchsched", "cifar10-bigbatch", "cifar10-bl", "cifar10-cabs", "cifar10-cblr", "cifar10-clars", "cifar10-clip", "cifar10-conadv",
+		"cifar10-disadv", "cifar10-distance", "cifar10-fb", "cifar10-fgsmrs", "cifar10-free", "cifar10-gg", "cifar10-gns", "cifar10-lamb", "cifar10-lars",
+		"cifar10-mclr", "cifar10-noise", "cifar10-persample", "cifar10-pgd", "cifar10-regime", "cifar10-smallloss", "cifar10-structure", "cifar10-vrsgd",
+		"quickstart"}
 	if got := BuiltinNames(); !slices.Equal(got, want) {
 		t.Fatalf("built in: %q, want %q", got, want)
 	}
