@@ -178,3 +178,15 @@ func TestMomentsAllocateNothing(t *testing.T) {
 		t.Errorf("%g allocations per step; want 0", n)
 	}
 }
+
+// Lanes that hold copies or twins of the same samples say nothing of the spread between samples.
+func TestMomentsNeedDifferentSamples(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(64, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	for _, other := range []string{"batchaug: {copies: 2}", "disadv: {epsilon: 0.1, step: 0.1}"} {
+		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+other+"]\n"), pair, 1, &tape{})
+		_, err := newMoments(tr.fleet, []method{{methods.Info{Name: "reader"}, &reader{}}})
+		if err == nil || !strings.Contains(err.Error(), "copies or adversarial twins") {
+			t.Errorf("beside %s: %v", other, err)
+		}
+	}
+}
