@@ -59,7 +59,7 @@ func NewBenchmark(o BenchmarkOptions) (*Benchmark, error) {
 		b.Close()
 		return nil, err
 	}
-	b.free = append(b.free, b.trainer.updater.free)
+	b.free = append(b.free, b.trainer.free)
 	return b, nil
 }
 

@@ -28,29 +28,6 @@ func (f *fleet) view(place int) (leaf, copy int, twin bool) {
 	return place / f.copiesEach(), place % f.copiesEach(), false
 }
 
-// checkViews refuses two methods that both decide what the places of an update are.
-func (t *trainer) checkViews() error {
-	one := ""
-	for _, m := range t.methods {
-		decides := false
-		switch h := m.Method.(type) {
-		case methods.Copier:
-			decides = h.Copies() > 1
-		case methods.Pairer:
-			decides = h.Pair().Attack.Samples > 0
-		case methods.Selector, methods.Replayer:
-			decides = true
-		}
-		if decides && one != "" {
-			return fmt.Errorf("methods %s and %s both decide what an update trains on: keep one of them", one, m.info.Name)
-		}
-		if decides {
-			one = m.info.Name
-		}
-	}
-	return nil
-}
-
 // maxCopies bounds the copies, whose number is one byte of the random counter.
 const maxCopies = 256
 

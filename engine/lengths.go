@@ -176,7 +176,9 @@ func (s *steps) begin(t *trainer) (err error) {
 	if s == nil {
 		return nil
 	}
-	s.due = false
+	if s.due = false; t.at.Phase > 0 {
+		return nil
+	}
 	for _, r := range s.readers {
 		s.due = r.MeasuresStep(t.at.Updates+1) || s.due
 	}
@@ -244,7 +246,7 @@ func (s *steps) end(t *trainer) error {
 
 // lossOnJob returns the mean loss over the samples computed last, as [methods.Step] takes it.
 func (t *trainer) lossOnJob() (float64, error) {
-	e, err := t.fleet.runEvaluation(&evaluation{on: t.fleet.train, indices: t.job.indices, kind: ghostLossProgram,
+	e, err := t.fleet.runEvaluation(&evaluation{on: t.fleet.train, indices: t.recent.indices, kind: ghostLossProgram,
 		size: t.fleet.leaf.Capacity, seed: t.cfg.seed})
 	return e.Loss, err
 }

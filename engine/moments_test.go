@@ -31,6 +31,7 @@ func withReader(t *testing.T, tr *trainer) *reader {
 	if tr.updater.moments, err = newMoments(tr.fleet, []method{{methods.Info{Name: "reader"}, r}}); err != nil {
 		t.Fatal(err)
 	}
+	tr.fleet.whole = true
 	return r
 }
 

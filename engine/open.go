@@ -129,7 +129,8 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)); err != nil {
+	t.twice = newTwice(f, t.methods)
+	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -140,7 +141,11 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
 	f.state.WriteFloats(0, f.net.InitState())
-	return t, f.prepareTraining()
+	if err := f.prepareTraining(); err != nil {
+		return nil, err
+	}
+	t.phases.alloc(t)
+	return t, t.twice.alloc()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
@@ -181,7 +186,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 			return nil, nil, err
 		}
 	}
-	if err := t.checkViews(); err != nil {
+	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
 	if err := f.pairUp(t.methods); err != nil {
@@ -189,6 +194,9 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	}
 	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
+		return nil, nil, err
+	}
+	if err := t.openPhases(); err != nil {
 		return nil, nil, err
 	}
 	rule, err := t.openRule(r.Optimizer)

@@ -20,6 +20,8 @@ type leaves struct {
 	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
+	again   *twice  // in the second pass of an update
+	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
 
 	ahead ahead        // leaves of the next update to attack
 	ready *attackSlots // what was attacked for this update, nil if nothing ever is
@@ -113,6 +115,9 @@ func (j *leaves) train(w *worker, i, set, n int) error {
 	w.bind(f.train)
 	place := j.first + i
 	f.persistent.bind(w, place)
+	if j.again != nil {
+		w.bases[graph.ParamBase] = j.again.params(w, place)
+	}
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
 	if f.begins(place) {
 		if err := w.clear(); err != nil {
@@ -120,13 +125,26 @@ func (j *leaves) train(w *worker, i, set, n int) error {
 		}
 	}
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.home)
+		w.bases[graph.StatsBase] = j.stats(w, place)
 	}
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
 	j.read(w, i, n)
 	return nil
+}
+
+// passes is how many samples go through a forward and backward pass, attacks included.
+func (j *leaves) passes(f *fleet) int64 {
+	return int64(len(j.loss)*f.leaf.Capacity + j.attackPasses(f))
+}
+
+// stats returns where a leaf's batch statistics go; those of a second pass are dropped.
+func (j *leaves) stats(w *worker, place int) kernels.Memory {
+	if j.again != nil {
+		return j.again.dropped[w.id]
+	}
+	return part(w.fleet.stats.leaves[place], w.home)
 }
 
 // pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone
@@ -181,6 +199,7 @@ func (u *updater) alloc(list []method) (err error) {
 	if u.damping, err = newDamping(f, list); err != nil {
 		return err
 	}
+	f.whole = u.moments != nil || u.damping != nil
 	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
 		return err
 	}
@@ -278,9 +297,6 @@ func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	}
 	return sum, u.moments.readSum(sum)
 }
-
-// readsLanes reports whether the lanes must be whole before they are reduced.
-func (u *updater) readsLanes() bool { return u.moments != nil || u.damping != nil }
 
 func (u *updater) free() {
 	if u == nil {

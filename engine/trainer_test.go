@@ -43,6 +43,7 @@ var settings = map[string]string{
 	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
 	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
 	"distance":   "distance: {per_decade: 5, per_tensor: true}",
+	"extrap":     "extrap: {inner_rate: 2}",
 	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
 	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
 	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
@@ -55,8 +56,10 @@ var settings = map[string]string{
 	"persample":  "persample",
 	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 	"regime":     "regime: {base_batch: 32, longer: true}",
+	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
 	"smallloss":  "smallloss: {keep: 0.5}",
 	"structure":  "structure: {every: 2, per_tensor: true}",
+	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 	"vrsgd":      "vrsgd: {}",
 }
 
@@ -163,6 +166,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		switch r.Model.Name {
 		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "cnn":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -186,7 +192,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.updater.free)
+	t.Cleanup(tr.free)
 	return tr
 }
 
@@ -389,6 +395,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"bigbatch: {max_batch: 64}",
 		"clip: {max_norm: 1.0e+30}",
 		"agc: {lambda: 1.0e+30}",
+		"sam: {rho: 0}",
+		"sam: {rho: 0, adaptive: true}",
+		"extrap: {inner_rate: 0}",
 		"adabatch: {growth: 1, lr_factor: 1}",
 		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
 		"batchsched: {at: [1], factor: 1}",

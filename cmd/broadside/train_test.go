@@ -92,6 +92,10 @@ func evalAgrees(t *testing.T, dir string, s telemetry.Summary) {
 			t.Errorf("eval %s: %+v; the summary has accuracy %v and loss %v", path, e, s.TestAccuracy, s.TestLoss)
 		}
 	}
+	e := decode[engine.Evaluation](t, must(t, "eval", dir, "--json", "--recalibrate"))
+	if again := decode[engine.Evaluation](t, must(t, "eval", dir, "--json", "--recalibrate", "--devices", "1")); e != again || e.Loss == s.TestLoss || !(e.Loss > 0) {
+		t.Errorf("recalibrated: %+v and %+v; the loss was %v", e, again, s.TestLoss)
+	}
 	if out := must(t, "eval", dir); !regexp.MustCompile(`^test accuracy \d+\.\d\d% \(\d+ of 100\), loss \d+\.\d+\n$`).MatchString(out) {
 		t.Errorf("eval printed %q", out)
 	}

@@ -143,6 +143,7 @@ func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model,
 func newEval() *cobra.Command {
 	var flags modelFlags
 	var attack attackFlags
+	var recalibrate bool
 	cmd := &cobra.Command{
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
@@ -158,6 +159,11 @@ func newEval() *cobra.Command {
 				return err
 			}
 			defer m.Close()
+			if recalibrate {
+				if err := m.Recalibrate(); err != nil {
+					return err
+				}
+			}
 			if under != nil {
 				return evalUnder(cmd, m, *under, flags.json)
 			}
@@ -172,6 +178,7 @@ func newEval() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&recalibrate, "recalibrate", false, "evaluate with batch normalisation's running statistics computed anew by a pass over the training set")
 	flags.add(cmd)
 	attack.add(cmd)
 	return cmd

@@ -28,6 +28,8 @@ type Training interface {
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// Seed is the recipe's.
+	Seed() uint64
 	// LargestBatch is the largest batch that SetBatch takes.
 	LargestBatch() int
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
@@ -152,6 +154,50 @@ type UpdateEnder interface {
 	UpdateEnd(t Training, u Update) error
 }
 
+// Direction is where a [Displacer] moves the parameters w of an update.
+type Direction int
+
+// The directions, for the mean gradient g of the update and Euclidean norms over all parameters.
+const (
+	// Ascent is g/(|g| + 1e-12).
+	Ascent Direction = iota
+	// ScaledAscent is w^2 g/(| |w| g | + 1e-12), products elementwise.
+	ScaledAscent
+	// LaneDescent is -g' for the mean gradient g' of a lane's own samples: the leaves of every lane are computed at a
+	// place of their own.
+	LaneDescent
+)
+
+// Displacer has the gradient of an update computed again, on the same leaves at displaced parameters, and the step made
+// with the second gradient. The parameters themselves stay, and so do the running statistics of the first pass. It
+// claims the "second gradient".
+type Displacer interface {
+	Direction() Direction
+	// Displacement says how far to go in the direction in an update that is about to be made, and whether at all.
+	Displacement(t Training, u Update) (distance float64, due bool)
+}
+
+// Phase is training that follows the recipe's own.
+type Phase struct {
+	Epochs   int
+	Batch    int
+	LR       float64
+	Schedule schedule.Schedule // by the epochs of the phase
+	Seed     uint64            // of order and augmentation
+	// KeepMomentum starts with the optimiser's state at the end of the recipe's training instead of zeros.
+	KeepMomentum bool
+}
+
+// Replicator trains copies of what the recipe's epochs end with, each on its own. The run ends with the average of the
+// copies' parameters; its running statistics are computed anew by a pass over the training set. While copies are
+// trained the other methods' ends of epochs and updates are not called, and their attacks rest. It claims the "phases".
+type Replicator interface {
+	// Phases are those of the copies.
+	Phases(t Training) ([]Phase, error)
+	// Ends reports whether the recipe's training ends with the epoch just completed, before all its epochs.
+	Ends(trainAccuracy float64) bool
+}
+
 // Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
 // "step rule".
 type Stepper interface {
@@ -190,7 +236,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "batch norm sets".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

@@ -15,6 +15,7 @@ import (
 	_ "broadside/engine/methods/clip"
 	_ "broadside/engine/methods/conadv"
 	_ "broadside/engine/methods/distance"
+	_ "broadside/engine/methods/extrap"
 	_ "broadside/engine/methods/fb"
 	_ "broadside/engine/methods/free"
 	_ "broadside/engine/methods/gg"
@@ -25,7 +26,9 @@ import (
 	_ "broadside/engine/methods/persample"
 	_ "broadside/engine/methods/pgd"
 	_ "broadside/engine/methods/regime"
+	_ "broadside/engine/methods/sam"
 	_ "broadside/engine/methods/smallloss"
 	_ "broadside/engine/methods/structure"
+	_ "broadside/engine/methods/swap"
 	_ "broadside/engine/methods/vrsgd"
 )
