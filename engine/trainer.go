@@ -21,9 +21,12 @@ import (
 //	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        the same leaves again at other parameters (methods.Displacer)
+//	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
+//	        damp what the lanes disagree on           (methods.Damper)
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
+//	        tell what the update did                  (methods.StepReader)
 //	        end of update: batch size, learning rate  (methods.UpdateEnder)
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
