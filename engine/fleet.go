@@ -29,6 +29,7 @@ type fleet struct {
 	bucket    int // cells of gradients that are reduced at a time, at least
 	smooth    float64
 	precision kernels.Precision
+	estimated bool // gradients, where the network says so
 
 	workers []*worker
 	results chan result

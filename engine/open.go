@@ -128,6 +128,12 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, err
 		}
+		if _, ok := m.Method.(methods.GradientEstimator); ok {
+			if !f.net.HasEstimated() {
+				return nil, fmt.Errorf("method %s: model %s marks no hidden layer for it: use local-mlp or local-cnn", m.info.Name, f.net.Name)
+			}
+			f.estimated = true
+		}
 	}
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, err

@@ -126,7 +126,7 @@ func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
 
 func (u *updater) alloc() (err error) {
 	f := u.fleet
-	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
+	if u.pass, err = f.prepare(u.rule.Update(f.net.Trained())...); err != nil {
 		return fmt.Errorf("preparing the update: %w", err)
 	}
 	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {

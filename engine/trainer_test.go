@@ -27,14 +27,18 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1, probe_every: 96}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":         "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"absa":        "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"fb":          "fb: {base_batch: 16, warmup_epochs: 2}",
+	"forwardgrad": "forwardgrad: {}",
+	"gg":          "gg: {max_batch: 64}",
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "local losses": "model.name=local-cnn"}
+
+// needs are changes of the small recipe without which a method is refused.
+var needs = map[string]string{"forwardgrad": "model.name=local-cnn"}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -54,6 +58,9 @@ func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	text := smallText
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
+	}
+	if change, ok := needs[method]; ok {
+		return parseRecipe(t, text, change)
 	}
 	return parseRecipe(t, text)
 }

@@ -142,7 +142,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads = true
+		o.ParamGrads, o.ForwardGradient = true, f.estimated
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:

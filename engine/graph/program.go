@@ -18,7 +18,9 @@ type Options struct {
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
-	Attack     *Attack           // emits the attack pass; needs Frozen and InputGrad
+	// ForwardGradient estimates the gradients of the values that the network marks for it.
+	ForwardGradient bool
+	Attack          *Attack // emits the attack pass; needs Frozen and InputGrad
 }
 
 // Attack is a projected sign-gradient attack on a leaf's first N samples, in place, from a clean
@@ -129,6 +131,10 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
 	case o.Tangent && !o.ParamGrads:
 		return fmt.Errorf("tangent passes need parameter gradients")
+	case o.ForwardGradient && o.Tangent:
+		return fmt.Errorf("forward gradients have no Hessian")
+	case net.HasLocal() && (o.Tangent || o.InputGrad):
+		return fmt.Errorf("local losses: what is trained by them has neither the gradient nor the Hessian of one loss")
 	case o.Attack != nil && (!o.Frozen || !o.InputGrad):
 		return fmt.Errorf("an attack needs frozen statistics and the input's gradient")
 	}

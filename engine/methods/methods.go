@@ -90,6 +90,9 @@ type Stepper interface {
 	Rule(base optim.SGD) (optim.Rule, error)
 }
 
+// GradientEstimator has the gradients of the values that a network marks for it estimated by forward gradients.
+type GradientEstimator interface{ ForwardGradient() }
+
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }
 

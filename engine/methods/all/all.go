@@ -4,5 +4,6 @@ package all
 import (
 	_ "broadside/engine/methods/absa"
 	_ "broadside/engine/methods/fb"
+	_ "broadside/engine/methods/forwardgrad"
 	_ "broadside/engine/methods/gg"
 )
