@@ -33,6 +33,7 @@ type fleet struct {
 	smooth    float64
 	running   string // the rule of the fold
 	precision kernels.Precision
+	estimated bool // gradients, where the network says so
 
 	workers    []*worker
 	results    chan result

@@ -130,7 +130,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -184,6 +184,12 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 		}
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, nil, err
+		}
+		if _, ok := m.Method.(methods.GradientEstimator); ok {
+			if !f.net.HasEstimated() {
+				return nil, nil, fmt.Errorf("method %s: model %s marks no hidden layer for it: use local-mlp or local-cnn", m.info.Name, f.net.Name)
+			}
+			f.estimated = true
 		}
 	}
 	if err := t.checkTogether(); err != nil {

@@ -203,7 +203,7 @@ func (u *updater) alloc(list []method) (err error) {
 	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
 		return err
 	}
-	u.calls = optim.Update(u.rule, transformsOf(list), f.net.Params, &u.scratch)
+	u.calls = optim.Update(u.rule, transformsOf(list), f.net.Trained(), &u.scratch)
 	if u.pass, err = f.prepare(slices.Clone(u.calls)...); err != nil {
 		return fmt.Errorf("preparing the update: %w", err)
 	}

@@ -152,7 +152,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision, Set: k.set}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads, o.Weighted = true, k.weighted
+		o.ParamGrads, o.Weighted, o.ForwardGradient = true, k.weighted, f.estimated
 		o = k.persistentOptions(o)
 	case scoreProgram:
 	case evalProgram:

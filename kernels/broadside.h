@@ -217,6 +217,7 @@ typedef union bs_shape {
  *     after the crop. Cutout covers rows [cy - cutout/2, cy - cutout/2 + cutout), clipped, same for columns.
  *   purpose 2 dropout: element e of the sample (NHWC order) uses word e%4 of block e/4;
  *     dropped where uniform < p.
+ *   purpose 12 forward_gradient: element e of the sample uses word e%4 of block e/4; bit 31 set: -1, else +1.
  *
  * batchnorm: saved [ghosts][2][c] = mean, 1/sqrt(biased variance + eps);
  *   stats [ghosts][2][c] = mean, unbiased variance (what the running statistics fold in; not written if frozen);
@@ -268,6 +269,9 @@ typedef union bs_shape {
   X(AVGPOOL_BACKWARD, avgpool_backward, pool, 2)                                                   \
   /* x, sample int32[n], key, y; linear, so also its own backward and tangents; y may be x */      \
   X(DROPOUT, dropout, dropout, 4)                                                                  \
+  /* dy, sample int32[n], key, dx (may be dy): dx = (sum dy u) u for each sample, its p is not read: the forward gradient \
+     of Ren et al. (2023), with u of elements 1 and -1 */                                          \
+  X(FORWARD_GRADIENT, forward_gradient, dropout, 4)                                                \
   /* logits, label int32[n], weight? [n], loss[n], correct[n] (1 or 0), prob, dlogits?             \
      loss and dlogits of sample i are scaled by weight[i] (1 if NULL), never by 1/n */             \
   X(SOFTMAX_XENT, softmax_xent, softmax, 7)                                                        \

@@ -104,6 +104,7 @@ static inline bool bs_bad_shape(int32_t kernel, const bs_shape *shape) {
   case BS_AVGPOOL_BACKWARD:
     return bs_bad_pool(&shape->pool);
   case BS_DROPOUT:
+  case BS_FORWARD_GRADIENT:
     return bs_bad_dropout(&shape->dropout);
   case BS_SOFTMAX_XENT:
   case BS_SOFTMAX_XENT_TANGENT:

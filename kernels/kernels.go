@@ -45,6 +45,7 @@ const (
 	AvgPoolForward
 	AvgPoolBackward
 	Dropout
+	ForwardGradient
 	SoftmaxXent
 	SoftmaxXentTangent
 	Augment
@@ -70,7 +71,7 @@ var kernelInfo = [KernelCount]struct {
 	{"batchnorm_tangent_backward", 15}, {"batchnorm_fold", 2}, {"relu_forward", 2}, {"relu_backward", 3},
 	{"axpby", 2}, {"add", 3}, {"dot", 3}, {"norm", 2}, {"minmax", 2}, {"maxpool_forward", 3},
 	{"maxpool_backward", 3}, {"maxpool_tangent", 3}, {"avgpool_forward", 2}, {"avgpool_backward", 2},
-	{"dropout", 4}, {"softmax_xent", 7}, {"softmax_xent_tangent", 4}, {"augment", 7}, {"pgd_step", 5},
+	{"dropout", 4}, {"forward_gradient", 4}, {"softmax_xent", 7}, {"softmax_xent_tangent", 4}, {"augment", 7}, {"pgd_step", 5},
 	{"sgd", 4}, {"philox", 1}, {"muladd", 3}, {"median", 3}, {"snr", 2}, {"clip", 2}, {"agc", 3}, {"trust", 5}, {"adam", 7},
 }
 
@@ -146,7 +147,7 @@ type Pool struct {
 	Accumulate, _                        int32
 }
 
-// DropoutShape is N samples of Per elements, dropped with probability P.
+// DropoutShape is N samples of Per elements, dropped with probability P. ForwardGradient takes it too, with P 0.
 type DropoutShape struct {
 	N, Per, Layer, _ int32
 	P                float64

@@ -30,7 +30,7 @@ func putShape(to *C.bs_shape, k kernels.Kernel, s kernels.Shape) error {
 	case kernels.MaxPoolForward, kernels.MaxPoolBackward, kernels.MaxPoolTangent,
 		kernels.AvgPoolForward, kernels.AvgPoolBackward:
 		ok = put[kernels.Pool](to, s)
-	case kernels.Dropout:
+	case kernels.Dropout, kernels.ForwardGradient:
 		ok = put[kernels.DropoutShape](to, s)
 	case kernels.SoftmaxXent, kernels.SoftmaxXentTangent:
 		ok = put[kernels.Softmax](to, s)

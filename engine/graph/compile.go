@@ -53,14 +53,14 @@ type compiler struct {
 	pass    pass
 	buffers []buffer
 
-	value, tangent  []kernels.Ref // of each value: x and R{x}
-	grad, gradDot   []kernels.Ref // of each value: dx and R{dx}; None until something was written
-	saved           map[Value]map[string]kernels.Ref
-	logits, dlogits kernels.Ref
-	prob            kernels.Ref
-	numbers, zeros  kernels.Ref // see outputChannels
-	stats           int
-	fold            []kernels.Call
+	value, tangent []kernels.Ref // of each value: x and R{x}
+	grad, gradDot  []kernels.Ref // of each value: dx and R{dx}; None until something was written
+	saved          map[Value]map[string]kernels.Ref
+	logits         kernels.Ref
+	prob           kernels.Ref
+	numbers, zeros kernels.Ref // see outputChannels
+	stats          int
+	fold           []kernels.Call
 }
 
 func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
@@ -72,7 +72,11 @@ func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
 		c.gradDot = append(c.gradDot, kernels.None)
 	}
 	c.value[0] = leaf.X()
-	c.nodes = fuse(net.nodes)
+	nodes := net.nodes
+	if !o.ForwardGradient {
+		nodes = withoutEstimates(nodes)
+	}
+	c.nodes = fuse(nodes)
 	return c
 }
 
@@ -88,12 +92,13 @@ func (c *compiler) emit() {
 		n.op.forward(c, n)
 	}
 	c.logits = c.value[c.net.output]
-	c.loss()
+	c.losses()
 	if c.opt.ParamGrads || c.opt.InputGrad {
 		c.pass = backward
-		c.grad[c.net.output] = c.dlogits
 		for i := len(c.nodes) - 1; i >= 0; i-- {
-			c.nodes[i].op.backward(c, c.nodes[i])
+			if n := c.nodes[i]; !c.grad[n.out].IsNone() { // not so before a Detach
+				n.op.backward(c, n)
+			}
 		}
 	}
 	if c.opt.Tangent {
@@ -115,16 +120,40 @@ func (c *compiler) emit() {
 	}
 }
 
-// loss emits the softmax cross-entropy; its gradient comes with it where a backward pass follows.
-func (c *compiler) loss() {
-	size := c.opt.N * c.net.Classes
-	c.prob = c.buffer(size)
-	c.dlogits = kernels.None
-	if c.opt.ParamGrads || c.opt.InputGrad {
-		c.dlogits = c.buffer(size)
+// losses emits the loss of the output, and those of local logits.
+func (c *compiler) losses() {
+	c.prob = c.loss(c.net.output, c.leaf.Loss(), c.leaf.Correct())
+	if !c.net.HasLocal() {
+		return
 	}
-	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: c.opt.Smoothing},
-		c.logits, c.labels(), c.weight(), c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+	n, size := int64(c.opt.N), int64(c.opt.N*c.net.Classes)
+	votes, share := c.buffer(int(size)), 1/float64(len(c.net.locals)+1)
+	c.call(kernels.Axpby, kernels.Vector{Count: size, A: 1}, c.prob, votes)
+	c.call(kernels.Axpby, kernels.Vector{Count: n, B: share}, c.leaf.Loss(), c.leaf.Loss())
+	loss, correct := c.buffer(c.opt.N), c.buffer(c.opt.N)
+	for _, v := range c.net.locals {
+		prob := c.loss(v, loss, correct)
+		c.call(kernels.Axpby, kernels.Vector{Count: size, A: 1, B: 1}, prob, votes)
+		c.call(kernels.Axpby, kernels.Vector{Count: n, A: share, B: 1}, loss, c.leaf.Loss())
+	}
+	// The largest vote is also the largest logit, if votes are taken for logits.
+	c.softmax(votes, 0, loss, c.leaf.Correct(), c.buffer(int(size)), kernels.None)
+}
+
+// loss emits the softmax cross-entropy of logits; its gradient comes with it where a backward pass follows.
+func (c *compiler) loss(v Value, loss, correct kernels.Ref) (prob kernels.Ref) {
+	size := c.opt.N * c.net.Classes
+	prob = c.buffer(size)
+	if c.opt.ParamGrads || c.opt.InputGrad {
+		c.grad[v] = c.buffer(size)
+	}
+	c.softmax(c.value[v], c.opt.Smoothing, loss, correct, prob, c.grad[v])
+	return prob
+}
+
+func (c *compiler) softmax(logits kernels.Ref, smoothing float64, loss, correct, prob, dlogits kernels.Ref) {
+	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: smoothing},
+		logits, c.labels(), c.weight(), loss, correct, prob, dlogits)
 }
 
 // weight is where the samples' weights are, or None if all weigh 1.

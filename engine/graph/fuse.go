@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // fuse joins layers whose intermediate result nobody else reads, each of which saves a trip of the
 // activations through memory:
 //
@@ -76,4 +78,23 @@ func (f *fuser) add(i int) {
 func (f *fuser) join(later, earlier *node, o op, in []Value) {
 	later.op, later.in = o, in
 	earlier.op = nil
+}
+
+// withoutEstimates leaves out the marks of values whose gradient may be estimated.
+func withoutEstimates(nodes []node) (kept []node) {
+	same := map[Value]Value{}
+	for _, n := range nodes {
+		n.in = slices.Clone(n.in)
+		for i, v := range n.in {
+			if w, ok := same[v]; ok {
+				n.in[i] = w
+			}
+		}
+		if _, ok := n.op.(estimate); ok {
+			same[n.out] = n.in[0]
+			continue
+		}
+		kept = append(kept, n)
+	}
+	return kept
 }

@@ -9,6 +9,7 @@ package graph
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"broadside/kernels"
 )
@@ -31,7 +32,7 @@ type Network struct {
 	Input   Dims
 	Classes int
 
-	// Params are the trainable tensors, in the order of their layers. Norms are the batch
+	// Params are the tensors that training changes, unless frozen, in the order of their layers. Norms are the batch
 	// normalisation layers, whose running statistics are state but not parameters.
 	Params []Param
 	Norms  []Norm
@@ -41,6 +42,7 @@ type Network struct {
 
 	nodes  []node
 	dims   []Dims                      // of each value
+	locals []Value                     // logits with a loss of their own, besides the output
 	single struct{ params, norms int } // of a single set
 	output Value
 	err    error
@@ -248,6 +250,55 @@ func (n *Network) Dropout(x Value, p float64) Value {
 	return n.add(dropout{p: p, layer: layer}, n.dims[x], x)
 }
 
+// Detach passes a value on, and no gradient back: what comes before learns from losses of its own.
+func (n *Network) Detach(x Value) Value { return n.add(detach{}, n.dims[x], x) }
+
+// Estimated marks a value whose gradient Options.ForwardGradient estimates instead of computing it. Otherwise it does
+// nothing.
+func (n *Network) Estimated(x Value) Value {
+	layer := 0
+	for _, nd := range n.nodes {
+		if _, ok := nd.op.(estimate); ok {
+			layer++
+		}
+	}
+	return n.add(estimate{layer}, n.dims[x], x)
+}
+
+// HasEstimated reports whether a value is marked so.
+func (n *Network) HasEstimated() bool {
+	return slices.ContainsFunc(n.nodes, func(nd node) bool { _, ok := nd.op.(estimate); return ok })
+}
+
+// Local gives logits a loss of their own. The gradient is that of the sum of all losses; the network predicts the
+// class with the largest sum of probabilities over the local logits and the output, and its loss is their mean.
+func (n *Network) Local(x Value) {
+	if n.dims[x] != (Dims{1, 1, n.Classes}) {
+		n.fail("local loss", "size %v: must be one logit for each of the %d classes", n.dims[x], n.Classes)
+	}
+	n.locals = append(n.locals, x)
+}
+
+// HasLocal reports whether the network has losses besides that of its output.
+func (n *Network) HasLocal() bool { return len(n.locals) > 0 }
+
+// Freeze makes constants of all parameters so far: no step rule changes them.
+func (n *Network) Freeze() {
+	for i := range n.Params {
+		n.Params[i].Frozen = true
+	}
+}
+
+// Trained returns the parameters that are not frozen.
+func (n *Network) Trained() (out []Param) {
+	for _, p := range n.Params {
+		if !p.Frozen {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // Build finishes the network with x as its logits.
 func (n *Network) Build(x Value) (*Network, error) {
 	if n.err == nil && n.dims[x] != (Dims{1, 1, n.Classes}) {
@@ -261,6 +312,9 @@ func (n *Network) Build(x Value) (*Network, error) {
 // checkUses refuses layers whose result nobody reads, and logits that a layer reads on.
 func (n *Network) checkUses() {
 	used := make([]bool, len(n.dims))
+	for _, v := range n.locals {
+		used[v] = true
+	}
 	for _, nd := range n.nodes {
 		for _, v := range nd.in {
 			used[v] = true
@@ -282,7 +336,7 @@ func (n *Network) ParamCells() int {
 	return align(last.Offset + last.Size())
 }
 
-// ParamCount is the number of trainable parameters.
+// ParamCount is the number of parameters, frozen ones included.
 func (n *Network) ParamCount() int {
 	total := 0
 	for _, p := range n.Params {

@@ -400,3 +400,31 @@ func (o dropout) tangentForward(c *compiler, n node) {
 		o.apply(c, n, tx, c.tangent[n.out])
 	}
 }
+
+// detach is the identity, whose gradient is zero.
+type detach struct{}
+
+func (detach) forward(c *compiler, n node)        { c.value[n.out] = c.value[n.in[0]] }
+func (detach) backward(*compiler, node)           {}
+func (detach) tangentForward(c *compiler, n node) { c.tangent[n.out] = c.tangent[n.in[0]] }
+func (detach) tangentBackward(*compiler, node)    {}
+
+// estimate is the identity, whose gradient is the forward gradient of Ren et al. 2023: every sample's own, projected on a
+// random direction of its own.
+type estimate struct{ layer int }
+
+func (estimate) forward(c *compiler, n node) { c.value[n.out] = c.value[n.in[0]] }
+
+func (o estimate) backward(c *compiler, n node) {
+	dx, acc, ok := c.gradOf(n.in[0])
+	if !ok {
+		return
+	}
+	dy := c.grad[n.out]
+	c.call(kernels.ForwardGradient, kernels.DropoutShape{N: i32(c.opt.N), Per: i32(c.net.dims[n.out].Elems()), Layer: i32(o.layer)},
+		dy, c.leaf.Index(), c.leaf.Key(), dy)
+	c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(n.out)), A: 1, B: float64(acc)}, dy, dx)
+}
+
+func (estimate) tangentForward(c *compiler, n node) { c.tangent[n.out] = c.tangent[n.in[0]] }
+func (estimate) tangentBackward(*compiler, node)    {} // refused by Options.check

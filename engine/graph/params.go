@@ -29,12 +29,13 @@ const (
 	Normal // N(0, Std^2)
 )
 
-// Param is one trainable tensor, stored [K][R][S][C] in float32 at Offset of the parameter memory.
+// Param is one tensor, stored [K][R][S][C] in float32 at Offset of the parameter memory.
 // Vectors have R = S = C = 1.
 type Param struct {
 	Name       string // as in a PyTorch state dict
 	Role       Role
 	Linear     bool // a 2-D weight [K, C*R*S] to PyTorch
+	Frozen     bool // a constant, see Network.Freeze
 	K, R, S, C int
 	Offset     int
 	Init       Init

@@ -19,9 +19,11 @@ type Options struct {
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
 	Weighted   bool              // every sample's loss counts by its weight in the leaf
-	Attack     *Attack           // emits the attack pass; needs InputGrad, and leaves no batch statistics
-	Persistent *Persistent       // attacks while it trains; needs InputGrad
-	Set        int               // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
+	// ForwardGradient estimates the gradients of the values that the network marks for it.
+	ForwardGradient bool
+	Attack          *Attack     // emits the attack pass; needs InputGrad, and leaves no batch statistics
+	Persistent      *Persistent // attacks while it trains; needs InputGrad
+	Set             int         // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
 }
 
 // Program is a compiled network: passes over one arena. Sums, not means: Backward adds the gradient of
@@ -130,6 +132,10 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
 	case o.Tangent && !o.ParamGrads:
 		return fmt.Errorf("tangent passes need parameter gradients")
+	case o.ForwardGradient && o.Tangent:
+		return fmt.Errorf("forward gradients have no Hessian")
+	case net.HasLocal() && (o.Tangent || o.InputGrad):
+		return fmt.Errorf("local losses: what is trained by them has neither the gradient nor the Hessian of one loss")
 	case o.Set < 0 || o.Set > len(net.NormSets):
 		return fmt.Errorf("parameter set %d of batch normalisation: there are %d", o.Set, 1+len(net.NormSets))
 	}

@@ -208,6 +208,9 @@ type Stepper interface {
 // methods may.
 type Transformer interface{ Transform() optim.Transform }
 
+// GradientEstimator has the gradients of the values that a network marks for it estimated by forward gradients.
+type GradientEstimator interface{ ForwardGradient() }
+
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }
 

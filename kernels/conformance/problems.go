@@ -305,6 +305,11 @@ func otherProblems(k kernels.Kernel) []problem {
 			s.P = 0
 			list = append(list, problem{shape: s, exact: true})
 		}
+	case kernels.ForwardGradient:
+		for i, size := range [][2]int32{{1, 8}, {3, 5}, {2, 64}, {7, 33}, {4, 1027}, {33, 4}, {2, 5000}} {
+			s := kernels.DropoutShape{N: size[0], Per: size[1], Layer: int32(i * 13001)}
+			list = append(list, problem{shape: s, exact: true}, problem{shape: s, exact: true, alias: "dx", of: "dy"}, problem{shape: s})
+		}
 	case kernels.Augment:
 		for _, s := range []kernels.AugmentShape{
 			{N: 1, H: 1, W: 1, C: 1, Images: 1}, {N: 5, H: 32, W: 32, C: 3, Pad: 4, Flip: 1, Images: 9},

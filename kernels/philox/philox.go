@@ -21,6 +21,8 @@ const (
 	Attack  = 6 // random starts of adversarial perturbations
 	Weight  = 7 // weights of samples
 	Select  = 8 // choice of samples
+
+	Direction = 12 // directions of forward gradients
 )
 
 // The multipliers and Weyl increments of Philox4x32.

@@ -29,6 +29,9 @@ func call(c kernels.Call, args *arguments) error {
 	case kernels.Fold:
 		return batchNormFold(s, a[0], a[1])
 	case kernels.DropoutShape:
+		if c.Kernel == kernels.ForwardGradient {
+			return forwardGradient(s, a[0], a[1], a[2], a[3])
+		}
 		return dropout(s, a[0], a[1], a[2], a[3])
 	case kernels.AugmentShape:
 		return augment(s, args.bytes, a[1], a[2], a[3], a[4], a[5], a[6])

@@ -102,8 +102,11 @@ func singleLayout(k kernels.Kernel, shape kernels.Shape) (args []Arg, ok bool) {
 	case kernels.DropoutShape:
 		size := int(s.N) * int(s.Per)
 		ok = positive(s.N, s.Per) && s.Layer >= 0 && s.Layer < 1<<16 && s.P >= 0 && s.P < 1
-		if k == kernels.Dropout {
+		switch k {
+		case kernels.Dropout:
 			args = []Arg{in("x", size), in("sample", int(s.N)).ints(), in("key", 4).ints(), out("y", size)}
+		case kernels.ForwardGradient:
+			args = []Arg{in("dy", size), in("sample", int(s.N)).ints(), in("key", 4).ints(), out("dx", size)}
 		}
 	case kernels.Softmax:
 		ok = positive(s.N, s.Classes) && s.Smoothing >= 0 && s.Smoothing <= 1

@@ -44,6 +44,26 @@ func dropout(s kernels.DropoutShape, x, sample, key, y []float64) error {
 	return nil
 }
 
+// forwardGradient projects each sample's gradient on a random direction of its own (Ren et al. 2023).
+func forwardGradient(s kernels.DropoutShape, dy, sample, key, dx []float64) error {
+	k, per := drawKeyOf(key), int(s.Per)
+	u := make([]float64, per)
+	for i := range int(s.N) {
+		for e := range u {
+			words := k.block(uint32(e/4), word32(sample[i]), philox.Direction, uint32(s.Layer))
+			u[e] = 1 - 2*float64(words[e%4]>>31)
+		}
+		derivative := 0.0
+		for e, v := range u {
+			derivative += dy[i*per+e] * v
+		}
+		for e, v := range u {
+			dx[i*per+e] = derivative * v
+		}
+	}
+	return nil
+}
+
 // philoxFill fills out with random elements of one counter stream.
 func philoxFill(s kernels.PhiloxShape, out []float64) error {
 	var words [4]uint32

@@ -17,6 +17,7 @@ import (
 	_ "broadside/engine/methods/distance"
 	_ "broadside/engine/methods/extrap"
 	_ "broadside/engine/methods/fb"
+	_ "broadside/engine/methods/forwardgrad"
 	_ "broadside/engine/methods/free"
 	_ "broadside/engine/methods/gg"
 	_ "broadside/engine/methods/gns"
