@@ -130,7 +130,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(r.Batch.Size*f.copiesEach(), len(rule.Slots())+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())+t.twice.vectors()); err != nil {
+		return nil, err
+	}
+	if err := f.pair.alloc(f); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
@@ -152,8 +155,8 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
-		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
+	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
+		dropLast: r.Batch.DropLast, lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
@@ -174,10 +177,22 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 		return nil, nil, err
 	}
 	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.NormSetter); ok {
+			if err := f.addNormSets(s.NormSets()); err != nil {
+				return nil, nil, err
+			}
+		}
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, nil, err
 		}
 	}
+	if err := t.checkTogether(); err != nil {
+		return nil, nil, err
+	}
+	if err := f.pairUp(t.methods); err != nil {
+		return nil, nil, err
+	}
+	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
 	}

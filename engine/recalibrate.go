@@ -87,13 +87,13 @@ func (f *fleet) calibrate(j *calibration, s *data.Sampler, m *means) error {
 		for i := range j.count {
 			s.Leaf(j.draw.Epoch, first+i, j.indices[i*size:(i+1)*size])
 		}
-		if err := f.grow(&j.stats, j.count); err != nil {
+		if err := j.stats.grow(f, j.count); err != nil {
 			return err
 		}
 		if err := f.agree(f.do(j)); err != nil {
 			return err
 		}
-		if err := f.gatherStats(&j.stats, j.count); err != nil {
+		if err := j.stats.gather(f, j.count); err != nil {
 			return err
 		}
 		for i := range j.count {

@@ -23,7 +23,8 @@ const (
 	metaClasses  = "broadside.classes"
 	metaRecipe   = "broadside.recipe"
 	metaProgress = "broadside.progress"
-	metaMethod   = "broadside.method." // + name
+	metaMethod   = "broadside.method."   // + name
+	metaNormSets = "broadside.norm_sets" // names of further parameter sets of batch normalisation
 )
 
 // optimizerPrefix starts the names of optimiser state tensors: broadside.momentum.conv1.weight.
@@ -56,6 +57,10 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 			return nil, err
 		}
 	}
+	t.saveDeltas(ck)
+	if err := t.savePair(ck); err != nil {
+		return nil, err
+	}
 	if err := t.savePhases(ck); err != nil {
 		return nil, err
 	}
@@ -65,6 +70,13 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 func (f *fleet) saveNetwork(ck *checkpoint.Checkpoint, updates int) error {
 	if err := saveParams(ck, "", f.net, read(f.params)); err != nil {
 		return err
+	}
+	if len(f.net.NormSets) > 0 {
+		raw, err := json.Marshal(f.net.NormSets)
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", metaNormSets, err)
+		}
+		ck.Meta[metaNormSets] = string(raw)
 	}
 	saveNorms(ck, "", f.net, read(f.state))
 	for _, n := range f.net.Norms {
@@ -122,7 +134,13 @@ func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
 	if err := t.restorePhases(ck); err != nil {
 		return err
 	}
-	return t.checkPlace()
+	if err := t.checkPlace(); err != nil {
+		return err
+	}
+	if err := t.restoreDeltas(ck); err != nil {
+		return err
+	}
+	return t.restorePair(ck)
 }
 
 // checkPlace refuses a place in training that the data or recipe at hand do not have.
@@ -167,9 +185,31 @@ func (f *fleet) loadNetwork(ck *checkpoint.Checkpoint) error {
 		}
 		known[n.Name+".num_batches_tracked"] = true
 	}
+	if err := f.knowNormSets(ck, known); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(ck.Tensors)) {
 		if !known[name] && !strings.HasPrefix(name, optimizerPrefix) {
 			return fmt.Errorf("the checkpoint has a tensor %s that model %s does not: it is another model's", name, f.net.Name)
+		}
+	}
+	return nil
+}
+
+// knowNormSets adds the names of the tensors of further parameter sets: whoever does not train uses the first one only.
+func (f *fleet) knowNormSets(ck *checkpoint.Checkpoint, known map[string]bool) error {
+	if _, ok := ck.Meta[metaNormSets]; !ok {
+		return nil
+	}
+	var sets []string
+	if err := decode(ck, metaNormSets, &sets); err != nil {
+		return err
+	}
+	for _, n := range f.net.Norms {
+		for _, set := range sets {
+			for _, suffix := range []string{".weight", ".bias", ".running_mean", ".running_var", ".num_batches_tracked"} {
+				known[n.Name+"_"+set+suffix] = true
+			}
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 // leaves is the job of computing consecutive leaves of one update, all of one epoch.
 type leaves struct {
 	draw    methods.Draw
-	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its copies
+	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its views
 	update  int       // under way, from 1
 	last    int       // places of the update, if it ends with these, or 0
 	indices []int32   // samples of all leaves
@@ -22,12 +22,21 @@ type leaves struct {
 	again   *twice  // in the second pass of an update
 	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
 
+	ahead ahead        // leaves of the next update to attack
+	ready *attackSlots // what was attacked for this update, nil if nothing ever is
+	start int          // the update's first leaf, of the run's
+
 	results
 }
 
 func (j *leaves) busy(w *worker) bool {
 	for i := range j.loss {
 		if w.fleet.owns(w, j.first+i) {
+			return true
+		}
+	}
+	for i := range j.ahead.slots {
+		if j.ahead.owns(w, len(j.loss), i) {
 			return true
 		}
 	}
@@ -43,6 +52,9 @@ func (j *leaves) run(w *worker) error {
 			return err
 		}
 	}
+	if err := j.ahead.run(w, j); err != nil {
+		return err
+	}
 	err := j.fetch(w)
 	if j.weights != nil {
 		j.unweigh(w)
@@ -50,39 +62,58 @@ func (j *leaves) run(w *worker) error {
 	return err
 }
 
-// leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
+// leaf computes one place of the update: gather, attack, forward, backward. Its gradient is added to its lane.
 func (j *leaves) leaf(w *worker, i int) error {
 	f := w.fleet
-	size := f.leaf.Capacity
-	leaf, copy := f.copyAt(i)
-	indices, draw := j.indices[leaf*size:(leaf+1)*size], j.draw
-	draw.Copy = copy
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
+	leaf, copy, twin := f.view(j.first + i)
+	indices, draw := j.samples(f, leaf), j.draw
+	draw.Copy = copy
 	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
 		return err
 	}
-	if j.attack.Samples > 0 {
-		a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
-		p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
-		if err != nil {
-			return err
-		}
-		w.bind(f.train)
-		if err := p.main.Run(&w.bases); err != nil {
-			return err
-		}
+	if err := j.perturb(w, leaf, twin, indices); err != nil {
+		return err
 	}
-	p, err := w.program(programKey{kind: trainProgram, n: size, weighted: j.weights != nil})
+	return j.train(w, i, f.setOf(twin), len(indices))
+}
+
+// samples returns those of a leaf of the update.
+func (j *leaves) samples(f *fleet, leaf int) []int32 {
+	size := f.leaf.Capacity
+	at := (leaf - j.first/f.views()) * size
+	return j.indices[at : at+size]
+}
+
+// perturb attacks the worker's leaf as the methods want, or takes what was attacked before.
+func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error {
+	f := w.fleet
+	switch {
+	case twin && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
+		return w.copyInputs(&w.fromSlot, j.ready.slot(w, leaf))
+	case twin:
+		return w.perturb(f.train, f.pair.Attack, indices)
+	case j.attack.Samples > 0:
+		return w.perturb(f.train, j.attack, indices)
+	}
+	return nil
+}
+
+// train runs the forward and backward pass over a leaf of n samples, through a parameter set.
+func (j *leaves) train(w *worker, i, set, n int) error {
+	f := w.fleet
+	p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: n, set: set, weighted: j.weights != nil}))
 	if err != nil {
 		return err
 	}
 	if j.weights != nil {
-		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*size:(i+1)*size])
+		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*n:(i+1)*n])
 	}
 	w.bind(f.train)
 	place := j.first + i
+	f.persistent.bind(w, place)
 	if j.again != nil {
 		w.bases[graph.ParamBase] = j.again.params(w, place)
 	}
@@ -98,13 +129,13 @@ func (j *leaves) leaf(w *worker, i int) error {
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
-	j.read(w, i, size)
+	j.read(w, i, n)
 	return nil
 }
 
-// passes is how many samples, of leaves of a size, go through a forward and backward pass.
-func (j *leaves) passes(size int) int64 {
-	return int64(len(j.loss) * (size + j.attack.Samples*j.attack.Iterations))
+// passes is how many samples go through a forward and backward pass, attacks included.
+func (j *leaves) passes(f *fleet) int64 {
+	return int64(len(j.loss)*f.leaf.Capacity + j.attackPasses(f))
 }
 
 // stats returns where a leaf's batch statistics go; those of a second pass are dropped.

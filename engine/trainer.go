@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -19,7 +18,7 @@ import (
 //	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
 //	            gather and augment its samples        (methods.Copier)
-//	            perturb them                          (methods.Perturber)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        the same leaves again at other parameters (methods.Displacer)
 //	        add the lanes, fold the batch statistics
@@ -39,7 +38,7 @@ type trainer struct {
 	updater  *updater
 	twice    *twice  // nil without a second gradient
 	phases   *phases // nil without phases after the recipe's
-	sampler  *data.Sampler
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
 	weigher  methods.Weigher  // nil if all samples weigh 1
@@ -186,7 +185,7 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size, copies := t.fleet.leaf.Capacity, t.fleet.copiesEach()
+	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := t.nextJob()
 	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
@@ -196,7 +195,13 @@ func (t *trainer) computeLeaves() error {
 		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.places + count*copies); err != nil {
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
+		return err
+	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
 		return err
 	}
 	trained := count
@@ -206,7 +211,7 @@ func (t *trainer) computeLeaves() error {
 			return err
 		}
 	}
-	places := trained * copies
+	places := trained * views
 	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
 		j.last = t.pending.places + places
 	}
@@ -216,7 +221,7 @@ func (t *trainer) computeLeaves() error {
 		return err
 	}
 	for i, loss := range j.loss {
-		if trained == count { // else the losses of all samples have been counted
+		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
 			t.at.EpochLoss += loss
 			t.at.EpochCorrect += j.correct[i]
 		}
@@ -224,11 +229,11 @@ func (t *trainer) computeLeaves() error {
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += j.passes(size)
+	t.at.GradPasses += j.passes(t.fleet)
 	t.pending.leaves += count
 	t.pending.places += places
 	t.pending.samples += trained * size
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
 // nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
@@ -257,13 +262,16 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	samples := t.pending.samples * t.fleet.copiesEach() // that the gradient is a sum over
+	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
 	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples}
 	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
 	if err != nil {
 		return err
 	}
 	t.at.GradPasses += passes
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
 	if err := t.updater.update(t.pending.places, samples, lr); err != nil {
 		return err
 	}
@@ -351,6 +359,9 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
 }
 

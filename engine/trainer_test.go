@@ -40,6 +40,12 @@ var settings = map[string]string{
 	"regime":     "regime: {base_batch: 32, longer: true}",
 	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
 	"smallloss":  "smallloss: {keep: 0.5}",
+	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
+	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
+	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
+	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
 
@@ -377,6 +383,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"noise: {variance: 0}",
 		"regime: {base_batch: 64, longer: true}",
 		"regime: {base_batch: 32, lr: none}",
+		"fgsmrs: {epsilon: 0}",
+		"pgd: {epsilon: 0, iterations: 2}",
+		"free: {epsilon: 0, replays: 1}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

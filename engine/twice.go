@@ -185,7 +185,7 @@ func (t *twice) gradient(training methods.Training, u methods.Update, count, sam
 				return 0, err
 			}
 		}
-		passes += k.passes(t.fleet.leaf.Capacity)
+		passes += k.passes(t.fleet)
 	}
 	return passes, nil
 }

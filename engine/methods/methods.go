@@ -10,6 +10,7 @@ import (
 	"sort"
 
 	"broadside/engine/curvature"
+	"broadside/engine/graph"
 	"broadside/engine/optim"
 	"broadside/engine/schedule"
 )
@@ -65,15 +66,43 @@ type Method interface {
 	Prepare(t Training) error
 }
 
-// Attack is a sign-gradient attack on the first Samples samples of every leaf; 0 samples is none.
+// Attack is a sign-gradient attack on samples. What is random in it is drawn anew for every sample, in every epoch.
 type Attack struct {
-	Samples    int
-	Eps, Step  float64
-	Iterations int
+	graph.Attack
+	Samples    int     // the first of every leaf; 0 is none
+	CleanStart float64 // probability that a leaf's attack begins at the clean samples in spite of RandomStart
+	TrainMode  bool    // normalise by the batch's own statistics, which are not kept, and drop out; otherwise by the running ones
+	Set        int     // parameter set of batch normalisation: 0, or one of NormSets from 1
 }
 
 // Perturber attacks samples before they are trained on.
 type Perturber interface{ Attack() Attack }
+
+// Pair is training on an adversarial twin of every leaf as well as on the leaf: the same samples, attacked, through the
+// parameter set of the attack. Samples of both count the same in the gradient. An update is as many leaves as without.
+type Pair struct {
+	Attack Attack // no samples: no twins
+	// Stale attacks a leaf beside the gradients of the update before its own, so by parameters that are one update old;
+	// the leaves of the first update are attacked in it. It needs TrainMode.
+	Stale bool
+}
+
+// Pairer trains on pairs. It claims the "attack".
+type Pairer interface{ Pair() Pair }
+
+// Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
+// batch, which is kept from batch to batch.
+type Replay struct {
+	Times  int
+	Attack graph.Persistent
+}
+
+// Replayer replays batches, which are whole and of one epoch. It claims the "attack" and the "batch".
+type Replayer interface{ Replay() Replay }
+
+// NormSetter gives all batch normalisations further parameter sets: scale, shift and running statistics of their own.
+// Networks are evaluated with the first set, which has no name. It claims the "batch norm sets".
+type NormSetter interface{ NormSets() []string }
 
 // Update is an update that was just made.
 type Update struct {
@@ -198,7 +227,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "second gradient", "phases".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

@@ -286,8 +286,9 @@ func TestValidateRefusesNonFiniteValuesOfAProgram(t *testing.T) {
 }
 
 func TestBuiltinRecipes(t *testing.T) {
-	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-adabatch", "cifar10-batchaug", "cifar10-batchsched", "cifar10-bl", "cifar10-extrap", "cifar10-fb",
-		"cifar10-gg", "cifar10-noise", "cifar10-persample", "cifar10-regime", "cifar10-sam", "cifar10-smallloss", "cifar10-swap", "quickstart"}
+	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-adabatch", "cifar10-advprop", "cifar10-batchaug", "cifar10-batchsched", "cifar10-bl", "cifar10-conadv",
+		"cifar10-disadv", "cifar10-extrap", "cifar10-fb", "cifar10-fgsmrs", "cifar10-free", "cifar10-gg", "cifar10-noise", "cifar10-persample", "cifar10-pgd", "cifar10-regime",
+		"cifar10-sam", "cifar10-smallloss", "cifar10-swap", "quickstart"}
 	if got := BuiltinNames(); !slices.Equal(got, want) {
 		t.Fatalf("built in: %q, want %q", got, want)
 	}
@@ -345,7 +346,7 @@ func TestLoad(t *testing.T) {
 	if r, err := Load("cifar10-bl", nil); err != nil || r.Name != "cifar10-bl" {
 		t.Errorf("a folder hides a built-in recipe: %+v, %v", r, err)
 	}
-	const names = "cifar10-abs, cifar10-absa, cifar10-adabatch, cifar10-batchaug, cifar10-batchsched, cifar10-bl, cifar10-extrap, cifar10-fb, cifar10-gg, cifar10-noise, cifar10-persample, cifar10-regime, cifar10-sam, cifar10-smallloss, cifar10-swap, quickstart"
+	names := strings.Join(BuiltinNames(), ", ")
 	for path, want := range map[string]string{
 		"quickstrat": `recipe "quickstrat": no such file and no built-in recipe of that name; did you mean quickstart? built in are ` + names,
 		".":          `recipe ".": this is a folder and no built-in recipe of that name; built in are ` + names,
