@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"broadside/cgo/device/devicetest"
 	"broadside/engine/checkpoint"
 	"broadside/engine/data"
 )
@@ -213,24 +212,16 @@ func TestMethodsRestWhileCopiesAreTrained(t *testing.T) {
 }
 
 func TestPhasesThatCannotBeTrained(t *testing.T) {
-	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	for batch, want := range map[int]string{48: "method swap: batch is 48: must be a multiple of batch.leaf, 32",
-		384: "method swap: batch is 384, more than its 1 epochs of 352 samples: it would never update"} {
-		r := parseRecipe(t, smallText+fmt.Sprintf("methods: [swap: {epochs: 1, batch: %d}]", batch))
-		net, err := openNetwork(r.Model, pair.Train)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := newFleet(net, devicetest.Open(t, 1), configOf(r, Options{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(f.close)
-		if err := f.load(pair, false); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := newTrainer(f, r, &tape{}); err == nil || err.Error() != want {
+		384: "method swap: batch is 384, more than its 1 epochs of 96 samples: it would never update"} {
+		r := parseRecipe(t, smallText+fmt.Sprintf("methods: [swap: {epochs: 1, batch: %d}]", batch), "data.name=fashion-mnist-small", "data.train_limit=100")
+		if err := new(Checker).Check(r); err == nil || err.Error() != want {
 			t.Errorf("error %v; want %s", err, want)
 		}
+	}
+	r := parseRecipe(t, smallText+"methods: [swap: {epochs: 9, batch: 128}]", "data.name=fashion-mnist-small", "data.train_limit=100", "batch.drop_last=true")
+	const want = "method swap: batch is 128, more than an epoch: with batch.drop_last true it would never update"
+	if err := new(Checker).Check(r); err == nil || err.Error() != want {
+		t.Errorf("error %v; want %s", err, want)
 	}
 }

@@ -71,7 +71,7 @@ func (f *fleet) recalibrate(a augmentation, seed uint64, epoch int) error {
 	if err := f.calibrate(j, s, m); err != nil {
 		return fmt.Errorf("computing running statistics: %w", err)
 	}
-	f.state.WriteFloats(0, m.values())
+	m.write(f.state)
 	return nil
 }
 
@@ -132,14 +132,14 @@ func (m *means) add(stats []float32) {
 	}
 }
 
-// values are the means, laid out as the running statistics.
-func (m *means) values() []float32 {
-	out := make([]float32, len(m.sums))
+// write writes the means to the running statistics. Those of other parameter sets than the fold's stay.
+func (m *means) write(state kernels.Memory) {
 	for i, c := range m.fold {
 		to := int(c.Args[1].Offset)
-		for k := to; k < to+2*int(c.Shape.(kernels.Fold).C); k++ {
-			out[k] = float32(m.sums[k] / m.counts[i])
+		out := make([]float32, 2*c.Shape.(kernels.Fold).C)
+		for k := range out {
+			out[k] = float32(m.sums[to+k] / m.counts[i])
 		}
+		state.WriteFloats(to, out)
 	}
-	return out
 }

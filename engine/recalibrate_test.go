@@ -73,3 +73,21 @@ func TestRecalibrationOnManyDevices(t *testing.T) {
 		}
 	}
 }
+
+// The running statistics of other parameter sets, which see other samples, stay.
+func TestRecalibrationOfOneParameterSet(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(4*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
+	f := startTrainer(t, parseRecipe(t, smallText+"methods: [conadv: {}]"), pair, 1, &tape{}).fleet
+	f.state.WriteFloats(0, slices.Repeat([]float32{7}, f.net.StateCells()))
+	if err := f.recalibrate(augmentation{}, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	state, half := read(f.state), len(f.net.Norms)/2
+	for i, n := range f.net.Norms {
+		for _, v := range state[n.Offset : n.Offset+2*n.C] {
+			if (v == 7) != (i >= half) {
+				t.Errorf("%s: a statistic is %g", n.Name, v)
+			}
+		}
+	}
+}

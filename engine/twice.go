@@ -154,8 +154,8 @@ func (t *twice) forget() {
 	}
 }
 
-// gradient replaces the gradient sums of an update of so many leaves and samples by those at displaced parameters, if the method
-// wants it now. It returns the samples that went through a forward and backward pass.
+// gradient replaces the gradient sums of an update of so many places and samples by those at displaced parameters, if
+// the method wants it now. It returns the samples that went through a forward and backward pass.
 func (t *twice) gradient(training methods.Training, u methods.Update, count, samples int) (passes int64, err error) {
 	if t == nil {
 		return 0, nil

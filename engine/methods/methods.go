@@ -190,7 +190,8 @@ type Phase struct {
 
 // Replicator trains copies of what the recipe's epochs end with, each on its own. The run ends with the average of the
 // copies' parameters; its running statistics are computed anew by a pass over the training set. While copies are
-// trained the other methods' ends of epochs and updates are not called, and their attacks rest. It claims the "phases".
+// trained the other methods' ends of epochs and updates are not called, and their attacks rest; what they do to samples
+// and steps stays. It claims the "phases".
 type Replicator interface {
 	// Phases are those of the copies.
 	Phases(t Training) ([]Phase, error)
