@@ -164,7 +164,7 @@ func TestMomentsAllocateNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	r := parseRecipe(t, smallText+"methods: [gns: {}]\n", "train.epochs=100")
+	r := parseRecipe(t, smallText+"methods: [gns: {}, vrsgd: {}, clars: {}]\n", "train.epochs=100")
 	tr := startTrainer(t, r, pair, 2, &tape{})
 	step := func() {
 		if err := tr.computeLeaves(); err != nil {

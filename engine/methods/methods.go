@@ -240,7 +240,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "batch norm sets", "second gradient", "phases".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

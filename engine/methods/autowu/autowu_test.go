@@ -89,7 +89,7 @@ func TestFallingOrFlatLossDoesNot(t *testing.T) {
 		"falling": func(e float64) float64 { return 3 - 2*e },
 		"flat":    func(float64) float64 { return 2 },
 	} {
-		m, f := newMethod(t, 20, func(o *Options) { o.Grid = 100 })
+		m, f := newMethod(t, 20, func(o *Options) { o.Grid = 50 })
 		if at := play(t, m, f, loss); at != 0 {
 			t.Errorf("a %s loss ended the warm-up after epoch %d", name, at)
 		}
@@ -138,16 +138,16 @@ func TestHistoryMerges(t *testing.T) {
 // A run that crosses a checkpoint in mid-warm-up comes to the same switch.
 func TestStateCrossesACheckpoint(t *testing.T) {
 	v := func(e float64) float64 { return 1 + 2*math.Abs(e-0.4) }
-	m, f := newMethod(t, 20, func(*Options) {})
+	m, f := newMethod(t, 20, func(o *Options) { o.Grid = 50 })
 	play(t, m, f, v)
-	half, g := newMethod(t, 20, func(*Options) {})
+	half, g := newMethod(t, 20, func(o *Options) { o.Grid = 50 })
 	g.EpochsWanted = 4
 	play(t, half, g, v)
 	raw, err := json.Marshal(half.State())
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := newMethod(t, 20, func(*Options) {})
+	again, _ := newMethod(t, 20, func(o *Options) { o.Grid = 50 })
 	if err := json.Unmarshal(raw, again.State()); err != nil {
 		t.Fatal(err)
 	}
