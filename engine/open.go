@@ -130,7 +130,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -248,6 +248,9 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 		}
 		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
 			return nil, err
+		}
+		if c, ok := m.(methods.Claimer); ok {
+			info.Claims = c.Claims()
 		}
 		out, infos = append(out, method{info, m}), append(infos, info)
 	}

@@ -66,9 +66,13 @@ func weights(t *testing.T, run string) string {
 // The batch grows by ABSA's probes, which are spread over the processes too.
 const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:{max_batch:64,patience:1,probe_samples:32,epsilon:0.05}}]"
 
+// The batch follows the spread between the lanes of all processes, which also damps the gradient.
+const spreadTiny = " --set batch.size=48 --set batch.leaf=16" +
+	" --set methods=[{gns:{control:true,ema:0.5,max_batch:192}},{vrsgd:{gamma:0.1}},{structure:{every:2}}]"
+
 func TestProcessesHaveTheSameBits(t *testing.T) {
 	tinyFolder(t)
-	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny} {
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "spread": spreadTiny} {
 		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
 		want := weights(t, "one-"+name)
 		for _, n := range []int{1, 2, 4} {
@@ -82,6 +86,26 @@ func TestProcessesHaveTheSameBits(t *testing.T) {
 			}
 			if weights(t, dir) != want {
 				t.Errorf("%s: %d processes have other bits than one with 4 devices", name, n)
+			}
+		}
+	}
+}
+
+// All that is measured of a Hessian is the same in any number of processes.
+func TestCurvatureInProcesses(t *testing.T) {
+	tinyFolder(t)
+	must(t, strings.Fields("train tiny.yaml --run run")...)
+	for _, bn := range []string{"eval", "ghost"} {
+		line := "curvature run --json --samples 60 --top 2 --iterations 5 --trace --probes 3 --density --lanczos-steps 4 --starts 2" +
+			" --landscape --dimensions 2 --points 3 --bn " + bn + " --devices "
+		want := must(t, strings.Fields(line+"4")...)
+		for _, n := range []int{1, 2, 4} {
+			cmd, out, errors := mpirun(t, n, line+"1")
+			if err := cmd.Run(); err != nil {
+				t.Fatalf("%d processes: %v\n%s", n, err, errors)
+			}
+			if out.String() != want {
+				t.Errorf("%s: %d processes print %s; want %s", bn, n, out, want)
 			}
 		}
 	}

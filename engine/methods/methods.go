@@ -39,6 +39,11 @@ type Training interface {
 	ScaleLR(factor float64, trigger string) error
 	// TopEigenvalue measures the largest eigenvalue of the Hessian of the mean loss.
 	TopEigenvalue(p Probe) (curvature.Eigenvalue, error)
+	// Tensors names the parameter tensors, in the order of all values by tensor.
+	Tensors() []string
+	// Distance measures how far the parameters are from where training began: of each tensor, unless that is nil, and of
+	// all together.
+	Distance(each []float64) (float64, error)
 	// Curvatures measures the curvature of every tensor along a vector, by one product with the Hessian of the mean loss
 	// over training samples drawn afresh, by the running statistics.
 	Curvatures(samples int, along Along) ([]TensorCurvature, error)
@@ -130,6 +135,7 @@ type Update struct {
 	Loss    float64 // mean over its samples, before the update
 	LR      float64
 	Samples int
+	Epochs  float64 // its place in training, as its schedule was asked
 }
 
 // Draw names a random draw for training samples: it is a function of the seed, the epoch, the copy and the sample.
