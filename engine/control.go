@@ -7,7 +7,6 @@ import (
 	"broadside/engine/curvature"
 	"broadside/engine/methods"
 	"broadside/engine/telemetry"
-	"broadside/kernels/philox"
 )
 
 // control is the trainer as the methods see it.
@@ -68,16 +67,10 @@ func (c control) ScaleLR(factor float64, trigger string) error {
 // their copies from 0.
 const permutationCopy = 255
 
-// TopEigenvalue draws the probe's samples by a stream of its own, so that probing does not change
-// the order of training.
+// TopEigenvalue measures on a probe's samples.
 func (c control) TopEigenvalue(p methods.Probe) (curvature.Eigenvalue, error) {
 	t := c.t
-	set := t.fleet.train.set
-	samples := make([]int32, p.Samples)
-	for i, s := range philox.NewStream(t.cfg.seed, philox.Probe, uint32(t.at.Probes), 0, permutationCopy).Perm(set.Len())[:p.Samples] {
-		samples[i] = int32(s)
-	}
-	h, err := newHessian(t.fleet, t.fleet.train, samples, false, t.cfg.seed, uint32(t.at.Probes))
+	h, err := t.probe(p.Samples)
 	if err != nil {
 		return curvature.Eigenvalue{}, err
 	}

@@ -126,6 +126,9 @@ type pending struct {
 func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
+	if err := t.startMethods(); err != nil {
+		return err
+	}
 	for more := true; more; {
 		err := t.trainPhase(ctx)
 		if err == nil {

@@ -88,6 +88,7 @@ var settings = map[string]string{
 	"gns":        "gns: {control: true, ema: 0.5, max_batch: 256}",
 	"lamb":       "lamb: {clip: 0.5}",
 	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"layerwise":  "layerwise: {probe_samples: 40, max: 0.5}",
 	"mclr":       "mclr: {coefficient: 0.1}",
 	"noise":      "noise: {variance: 1, base_batch: 32}",
 	"persample":  "persample",

@@ -44,6 +44,27 @@ type Training interface {
 	// Distance measures how far the parameters are from where training began: of each tensor, unless that is nil, and of
 	// all together.
 	Distance(each []float64) (float64, error)
+	// Curvatures measures the curvature of every tensor along a vector, by one product with the Hessian of the mean loss
+	// over training samples drawn afresh, by the running statistics.
+	Curvatures(samples int, along Along) ([]TensorCurvature, error)
+}
+
+// Along says what vector curvatures are measured along.
+type Along int
+
+// The vectors: random signs, and the gradient of the update just made as the step rule saw it.
+const (
+	Signs Along = iota
+	Gradient
+)
+
+// TensorCurvature is a tensor's part of a vector v and of its product Hv.
+type TensorCurvature struct {
+	Tensor  string
+	Size    int
+	Product float64 // v Hv
+	Square  float64 // v v
+	Sum     float64 // sum of |Hv|
 }
 
 // Probe says what a curvature probe measures: training samples drawn afresh, without augmentation,
@@ -198,6 +219,9 @@ type Replicator interface {
 	// Ends reports whether the recipe's training ends with the epoch just completed, before all its epochs.
 	Ends(trainAccuracy float64) bool
 }
+
+// Starter acts before the first update of a run, which a resume is not.
+type Starter interface{ Start(t Training) error }
 
 // Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
 // "step rule".

@@ -67,6 +67,35 @@ func (m Secant) Update(params []graph.Param, s *Scratch) []kernels.Call {
 	})
 }
 
+// Given sizes a tensor's steps by a curvature that the host gives:
+//
+//	r = Trust.Coefficient / (Curvature + WeightDecay + Trust.Eps) within [Trust.Low, Trust.High]
+//
+// Tensors of the Plain roles have ratio 1.
+type Given struct {
+	SGD
+	Trust     kernels.TrustShape // without a count
+	Plain     map[graph.Role]bool
+	Curvature func(tensor string) float64 // asked before each update; it must not allocate
+}
+
+// Update emits the ratios and the steps.
+func (g Given) Update(params []graph.Param, s *Scratch) []kernels.Call {
+	g.Trust.Mean = 1
+	return g.SGD.scaled(params, g.Plain, g.Trust, s, func(params []graph.Param, s *Scratch) (calls []kernels.Call, w, k, dot kernels.Ref) {
+		given := s.Filled(len(params), func(cells []float32, _ Moment) {
+			for i := range cells {
+				cells[i] = float32(g.Curvature(params[i].Name))
+			}
+		})
+		k = s.Doubles(len(params))
+		for i := range params { // a float's norm is its absolute value, as a double
+			calls = append(calls, kernels.Call{Kernel: kernels.Norm, Shape: kernels.Vector{Count: 1}, Args: []kernels.Ref{given.At(i), item(k, 2, i)}})
+		}
+		return calls, kernels.None, k, kernels.None
+	})
+}
+
 // axpby is y = a x + b y over a parameter.
 func axpby(p graph.Param, a float64, x kernels.Base, b float64, y kernels.Base) kernels.Call {
 	return kernels.Call{Kernel: kernels.Axpby, Shape: kernels.Vector{Count: int64(p.Size()), A: a, B: b}, Args: []kernels.Ref{at(x, p), at(y, p)}}

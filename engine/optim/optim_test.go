@@ -113,3 +113,22 @@ func TestScratchKeepsWhatItHandsOutApart(t *testing.T) {
 		t.Errorf("cells %v", cells)
 	}
 }
+
+// A given curvature k makes the step lr coefficient/(k + weight decay); an infinite one none.
+func TestGivenCurvature(t *testing.T) {
+	params := append(one(4), graph.Param{Name: "still.weight", Role: graph.Weight, K: 4, R: 1, S: 1, C: 1, Offset: 16})
+	curvature := func(tensor string) float64 {
+		if tensor == "still.weight" {
+			return math.Inf(1)
+		}
+		return 3.5
+	}
+	shape := kernels.TrustShape{Form: kernels.TrustCurvature, Coefficient: 0.25, High: 1}
+	m := newMachine(t, Given{SGD: SGD{WeightDecay: 0.5}, Trust: shape, Curvature: curvature}, params)
+	set(m.floats(graph.ParamBase)[:20], 2)
+	set(m.floats(graph.GradBase)[:20], 8)
+	m.step(0.5, 0.125)
+	if w := m.floats(graph.ParamBase); math.Abs(w[0]-(2-0.5*0.0625*(1+0.5*2))) > 1e-7 || w[16] != 2 {
+		t.Errorf("weights %v and %v", w[0], w[16])
+	}
+}

@@ -23,6 +23,7 @@ import (
 	_ "broadside/engine/methods/gns"
 	_ "broadside/engine/methods/lamb"
 	_ "broadside/engine/methods/lars"
+	_ "broadside/engine/methods/layerwise"
 	_ "broadside/engine/methods/noise"
 	_ "broadside/engine/methods/persample"
 	_ "broadside/engine/methods/pgd"
