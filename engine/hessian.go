@@ -28,6 +28,7 @@ type hessian struct {
 	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
 	primal    []bool           // of each worker: the primal passes are in its seats
 	dot       kernels.Pass
+	mean      kernels.Pass // of a sum over the samples
 	result    kernels.Memory
 	products  int
 }
@@ -73,8 +74,11 @@ func (h *hessian) alloc() (err error) {
 	if h.result, err = f.dev.Alloc(2); err != nil {
 		return err
 	}
-	h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
-		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}})
+	if h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
+		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}}); err != nil {
+		return err
+	}
+	h.mean, err = f.prepare(f.axpby(1/float64(len(h.samples)), 0))
 	return err
 }
 
@@ -149,7 +153,7 @@ func (h *hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory
 	return h.fleet.once(h.fleet.axpby(a, b), x, y)
 }
 
-// Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994).
+// Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994). After the first it allocates nothing.
 func (h *hessian) Product(v, hv kernels.Memory) error {
 	h.direction = v
 	if err := h.fleet.agree(h.fleet.do(h)); err != nil {
@@ -160,7 +164,7 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 	if err != nil {
 		return err
 	}
-	return h.Axpby(1/float64(len(h.samples)), sum, 0, hv)
+	return h.fleet.run(h.mean, sum, hv)
 }
 
 // busy reports whether a worker has leaves.
@@ -232,7 +236,9 @@ func (h *hessian) free() {
 	free(h.result)
 	free(h.sums...)
 	free(h.grads...)
-	if h.dot != nil {
-		h.dot.Free()
+	for _, p := range []kernels.Pass{h.dot, h.mean} {
+		if p != nil {
+			p.Free()
+		}
 	}
 }

@@ -58,12 +58,13 @@ type compiler struct {
 	saved           map[Value]map[string]kernels.Ref
 	logits, dlogits kernels.Ref
 	prob            kernels.Ref
+	numbers, zeros  kernels.Ref // see outputChannels
 	stats           int
 	fold            []kernels.Call
 }
 
 func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
-	c := &compiler{net: net, leaf: leaf, opt: o, dev: dev, saved: map[Value]map[string]kernels.Ref{}}
+	c := &compiler{net: net, leaf: leaf, opt: o, dev: dev, saved: map[Value]map[string]kernels.Ref{}, numbers: kernels.None, zeros: kernels.None}
 	for range net.dims {
 		c.value = append(c.value, kernels.None)
 		c.tangent = append(c.tangent, kernels.None)

@@ -8,6 +8,7 @@ package graph
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/kernels"
 )
@@ -104,6 +105,12 @@ type ConvOptions struct {
 	Bias   bool
 	Groups int  // 0 means 1
 	Init   Init // of the weights; the zero value is HeNormal
+
+	// Standardize above 0 convolves with standardised weights, times a gain for every output channel, times this, as
+	// Brock, De and Smith (2021) do: outputs have variance (Standardize gain)^2 where inputs are independent of variance 1.
+	// The weights start at N(0, 1/fan in), a bias at 0.
+	Standardize float64
+	ZeroGain    bool // the gains start at 0, not 1
 }
 
 // Conv2D adds a convolution with k output channels.
@@ -119,13 +126,33 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 	if o.Groups < 1 || d.C%o.Groups != 0 || k%o.Groups != 0 {
 		return n.fail(name, "%d groups must divide the %d input and %d output channels", o.Groups, d.C, k)
 	}
+	fanIn := w.R * w.S * d.C / o.Groups
+	if o.Standardize < 0 || o.Standardize > 0 && fanIn == 1 {
+		return n.fail(name, "standardising %d weights of each output channel by %g: want several, and a factor above 0", fanIn, o.Standardize)
+	}
 	c := product{w: w, groups: o.Groups, bias: -1}
-	c.weight = n.param(Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init})
+	weight := Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init}
+	bias := Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: fanIn}
+	if o.Standardize > 0 {
+		weight.Init, weight.Std, bias.Init = Normal, 1/math.Sqrt(float64(fanIn)), Zeros
+	}
+	c.weight = n.param(weight)
+	if o.Standardize > 0 {
+		c.standard = n.standardization(name, k, o)
+	}
 	if o.Bias {
-		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1,
-			Init: UniformFanIn, fanIn: w.R * w.S * d.C / o.Groups})
+		c.bias = n.param(bias)
 	}
 	return n.add(c, Dims{h, ww, k}, x)
+}
+
+// standardization adds the gains of a convolution's k output channels.
+func (n *Network) standardization(name string, k int, o ConvOptions) *standard {
+	gain := Param{Name: name + ".gain", Role: Gamma, K: k, R: 1, S: 1, C: 1, Init: Ones}
+	if o.ZeroGain {
+		gain.Init = Zeros
+	}
+	return &standard{gain: n.param(gain), factor: o.Standardize}
 }
 
 // Linear adds a fully connected layer with bias over all elements of a sample; its weights are
@@ -162,11 +189,14 @@ func (n *Network) BatchNorm(name string, x Value) Value {
 func (n *Network) ReLU(x Value) Value { return n.add(relu{}, n.dims[x], x) }
 
 // Add adds two values of the same size; a residual block's branch comes first, its shortcut second.
-func (n *Network) Add(a, b Value) Value {
+func (n *Network) Add(a, b Value) Value { return n.AddScaled(1, a, b) }
+
+// AddScaled computes factor a + b for two values of the same size, in the same order.
+func (n *Network) AddScaled(factor float64, a, b Value) Value {
 	if n.dims[a] != n.dims[b] {
 		return n.fail("add", "sizes differ: %v and %v", n.dims[a], n.dims[b])
 	}
-	return n.add(add{}, n.dims[a], a, b)
+	return n.add(add{factor}, n.dims[a], a, b)
 }
 
 // Scale multiplies by a constant.

@@ -13,7 +13,7 @@ type Role int
 const (
 	Weight Role = iota // of a convolution or linear layer
 	Bias               // of a convolution or linear layer
-	Gamma              // scale of a batch normalisation
+	Gamma              // scale of a batch normalisation, gain of standardised weights
 	Beta               // shift of a batch normalisation
 )
 
