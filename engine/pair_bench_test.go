@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -56,15 +55,6 @@ func quotients(a, b []float64) (q []float64) {
 		q = append(q, a[i]/b[i])
 	}
 	return q
-}
-
-// processorSeconds is what all threads of the process have used.
-func processorSeconds(t testing.TB) float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 func middle(v []float64) float64 {
