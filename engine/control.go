@@ -50,6 +50,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 			return err
 		}
 		t.twice.scaled(factor)
+		t.updater.moments.unequal()
 	}
 	from := t.at.Batch
 	t.at.Batch = size

@@ -57,6 +57,7 @@ type fleet struct {
 	params kernels.Memory
 	state  kernels.Memory
 	sums   laneSums // of gradients
+	whole  bool     // lanes are read before they are reduced: no reduction begins early
 	stats  leafStats
 	train  *resident
 	test   *resident

@@ -66,9 +66,13 @@ func weights(t *testing.T, run string) string {
 // The batch grows by ABSA's probes, which are spread over the processes too.
 const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:{max_batch:64,patience:1,probe_samples:32,epsilon:0.05}}]"
 
+// The batch follows the spread between the lanes of all processes, which also damps the gradient.
+const spreadTiny = " --set batch.size=48 --set batch.leaf=16" +
+	" --set methods=[{gns:{control:true,ema:0.5,max_batch:192}},{vrsgd:{gamma:0.1}},{structure:{every:2}}]"
+
 func TestProcessesHaveTheSameBits(t *testing.T) {
 	tinyFolder(t)
-	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny} {
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "spread": spreadTiny} {
 		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
 		want := weights(t, "one-"+name)
 		for _, n := range []int{1, 2, 4} {

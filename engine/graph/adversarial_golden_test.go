@@ -135,7 +135,7 @@ func TestGoldenDisAdv(t *testing.T) {
 	attack := b.compile(o)
 	twin := b.compile(graph.Options{N: goldenTwins, ParamGrads: true, Set: 1})
 	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / (2 * goldenTwins), 1})
-	update := optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params)
+	update := optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params, nil)
 	for i := range want.Clean {
 		b.zero(graph.GradBase)
 		b.images(0, 8)
@@ -169,7 +169,7 @@ func TestGoldenFree(t *testing.T) {
 	p := b.compile(graph.Options{N: goldenTwins, ParamGrads: true, InputGrad: true, Persistent: &graph.Persistent{Eps: want.Eps, Step: want.Step}})
 	b.bases[graph.DeltaBase] = b.alloc(goldenTwins * b.net.Input.Elems())
 	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / goldenTwins, 1})
-	step := append(append(p.Forward, p.Backward...), optim.SGD{}.Update(b.net.Params)...)
+	step := append(append(p.Forward, p.Backward...), optim.SGD{}.Update(b.net.Params, nil)...)
 	for i, loss := range want.Losses {
 		b.zero(graph.GradBase)
 		b.images(0, 8)
