@@ -248,12 +248,22 @@ func (t *trainer) planAhead(j *leaves, first, count int) error {
 	if first == 0 {
 		j.ahead.to.clear()
 	}
-	at := t.at.Epoch*t.sampler.LeavesPerEpoch() + t.at.Leaf
-	for i := range count {
-		j.ahead.plan(t.sampler, t.fleet.leaf.Capacity, first+i, at+i+t.leavesPerUpdate(), t.cfg.epochs)
+	j.start = t.at.Epoch*t.sampler.LeavesPerEpoch() + t.at.Leaf - first
+	next := t.updateAfter(j.start)
+	for slot := first; slot < first+count; slot++ {
+		j.ahead.plan(t.sampler, t.fleet.leaf.Capacity, slot, next+slot, t.cfg.epochs)
 	}
-	j.start = at - first
 	return nil
+}
+
+// updateAfter is the first leaf of the update after one, of the run's, if the batch stays as it is.
+func (t *trainer) updateAfter(leaf int) int {
+	epoch := t.sampler.LeavesPerEpoch()
+	next := leaf + t.leavesPerUpdate()
+	if left := epoch - next%epoch; t.cfg.dropLast && left < t.leavesPerUpdate() {
+		next += left
+	}
+	return next
 }
 
 // keepParams keeps the parameters that the stale attacks of the update were made with.

@@ -256,6 +256,20 @@ func TestRecordsOfPairs(t *testing.T) {
 	}
 }
 
+// Where the end of an epoch is dropped, the next update is of the next epoch, and its leaves are attacked ahead too.
+func TestStaleAttacksWithDroppedLeaves(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	for size, leaves := range map[int]int{128: 8, 352: 11, 160: 10} {
+		tr := startTrainer(t, parseRecipe(t, smallText+"methods: [conadv: {}]\n", fmt.Sprintf("batch.size=%d", size), "batch.drop_last=true"), pair, 1, &tape{})
+		if err := tr.train(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if want := int64(3 * 3 * leaves * 32); tr.at.GradPasses != want {
+			t.Errorf("batch %d: %d passes; want %d, one attack of every leaf that is trained on", size, tr.at.GradPasses, want)
+		}
+	}
+}
+
 // pgd with pairs needs no further set; its twins fold into the first one's statistics.
 func TestPairsWithoutFurtherSets(t *testing.T) {
 	ck, _ := trainText(t, smallText+"methods: [pgd: {pairs: true, iterations: 1}]\n", devicetest.Open(t, 2), 0, nil, nil)

@@ -41,7 +41,7 @@ iterations times: xadv <- clip(xadv - step sign(dL(w, xadv, c)/dxadv)) for a ran
     by batch statistics, through the set adv; clip to x +- epsilon and to pixels in [0, 1]
 `
 	lossLine = `g = (1/2n) sum of dL(w, main; x)/dw + dL(w, adv; xadv)/dw over the n samples of the batch`
-	limits   = "small batches: there the adversarial loss costs accuracy more often than it brings some; without batch normalisation aux_bn has no effect"
+	limits   = "all passes cost their work: conadv saves time only where devices outnumber the passes of an update; without batch normalisation aux_bn has no effect"
 )
 
 func init() {
