@@ -153,7 +153,7 @@ func (w *worker) program(k programKey) (*program, error) {
 		attack := k.attack
 		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
 	case hessianProgram, ghostHessianProgram:
-		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, true, 0, kernels.F32
+		o.Frozen, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, 0, kernels.F32
 	case lossProgram, ghostLossProgram:
 		o.Frozen, o.Smoothing, o.Precision = k.kind == lossProgram, 0, kernels.F32
 	}

@@ -86,7 +86,7 @@ func (c *compiler) emit() {
 	}
 	c.logits = c.value[c.net.output]
 	c.loss()
-	if c.opt.ParamGrads || c.opt.InputGrad {
+	if c.opt.backward() {
 		c.pass = backward
 		c.grad[c.net.output] = c.dlogits
 		for i := len(c.nodes) - 1; i >= 0; i-- {
@@ -114,7 +114,7 @@ func (c *compiler) loss() {
 	size := c.opt.N * c.net.Classes
 	c.prob = c.buffer(size)
 	c.dlogits = kernels.None
-	if c.opt.ParamGrads || c.opt.InputGrad {
+	if c.opt.backward() {
 		c.dlogits = c.buffer(size)
 	}
 	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: c.opt.Smoothing},
