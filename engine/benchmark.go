@@ -59,7 +59,7 @@ func NewBenchmark(o BenchmarkOptions) (*Benchmark, error) {
 		b.Close()
 		return nil, err
 	}
-	b.free = append(b.free, b.trainer.updater.free)
+	b.free = append(b.free, b.trainer.free)
 	return b, nil
 }
 
@@ -127,7 +127,7 @@ func (b *Benchmark) Gradient() error {
 	if err := b.leaves(); err != nil {
 		return err
 	}
-	_, err := b.trainer.fleet.reduce.finish(b.trainer.fleet.sums, b.trainer.pending.leaves)
+	_, err := b.trainer.fleet.reduce.finish(b.trainer.fleet.sums, b.trainer.pending.leaves*b.trainer.fleet.views())
 	return err
 }
 
@@ -292,7 +292,7 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	add(leaves, &w.bases, onWorker, p.Backward...)
 	add(lanes-1, &f.bases, f.prepare, f.axpby(1, 1))
 	add(leaves, &f.bases, f.prepare, p.Fold...)
-	add(1, &f.bases, f.prepare, t.updater.rule.Update(f.net.Params)...)
+	add(1, &f.bases, f.prepare, t.updater.calls...)
 	return out, err
 }
 

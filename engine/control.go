@@ -23,6 +23,7 @@ func (c control) SamplesSeen() int64 { return c.t.at.Samples }
 func (c control) Leaf() int          { return c.t.fleet.leaf.Capacity }
 func (c control) Batch() int         { return c.t.at.Batch }
 func (c control) BaseBatch() int     { return c.t.cfg.batch }
+func (c control) Seed() uint64       { return c.t.cfg.seed }
 
 // LargestBatch is an epoch's whole leaves where an update must end in the epoch that it begins in.
 func (c control) LargestBatch() int {
@@ -44,9 +45,11 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		return fmt.Errorf("batch size %d is more than an epoch: with batch.drop_last true it would never update", size)
 	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
-		if err := t.fleet.scaleLanes(t.pending.places, float64(size)/float64(t.at.Batch)); err != nil {
+		factor := float64(size) / float64(t.at.Batch)
+		if err := t.fleet.scaleLanes(t.pending.places, factor); err != nil {
 			return err
 		}
+		t.twice.scaled(factor)
 	}
 	from := t.at.Batch
 	t.at.Batch = size

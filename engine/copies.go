@@ -9,12 +9,23 @@ import (
 // An update may train on several augmented copies of every sample. A copy of a leaf is a leaf of its own, so its samples
 // share no ghost with those of another copy; the copies of a leaf have neighbouring places in the update.
 
-// copiesEach is how many places a leaf of samples has in an update.
+// copiesEach is how many copies of a leaf an update trains on.
 func (f *fleet) copiesEach() int { return max(f.copies, 1) }
 
-// copyAt returns the leaf of samples that a place of the update is of, and which copy of it.
-func (f *fleet) copyAt(place int) (leaf, copy int) {
-	return place / f.copiesEach(), place % f.copiesEach()
+// views is how many places of an update a leaf has: those of its copies, or its own and its twin's.
+func (f *fleet) views() int {
+	if f.pair != nil {
+		return 2
+	}
+	return f.copiesEach()
+}
+
+// view returns the leaf of the update that a place is of, which copy of it, and whether it is its twin.
+func (f *fleet) view(place int) (leaf, copy int, twin bool) {
+	if f.pair != nil {
+		return place / 2, 0, twinPlace(place/2) == place
+	}
+	return place / f.copiesEach(), place % f.copiesEach(), false
 }
 
 // maxCopies bounds the copies, whose number is one byte of the random counter.

@@ -21,8 +21,9 @@ type evaluation struct {
 	on      *resident
 	indices []int32
 	kind    programKind
-	size    int    // samples of a leaf
-	seed    uint64 // of what is random in the program
+	size    int            // samples of a leaf
+	seed    uint64         // of what is random in the program
+	attack  methods.Attack // before it; none without samples
 	results
 }
 
@@ -38,6 +39,11 @@ func (j *evaluation) run(w *worker) error {
 		indices := j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
 		if err := w.gather(j.on, augmentation{}, methods.Draw{Seed: j.seed}, indices); err != nil {
 			return err
+		}
+		if j.attack.Samples > 0 {
+			if err := w.perturb(j.on, j.attack, indices); err != nil {
+				return err
+			}
 		}
 		p, err := w.program(programKey{kind: j.kind, n: len(indices)})
 		if err != nil {

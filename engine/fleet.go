@@ -9,6 +9,7 @@ import (
 
 	"broadside/engine/collective"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -33,17 +34,20 @@ type fleet struct {
 	running   string // the rule of the fold
 	precision kernels.Precision
 
-	workers []*worker
-	results chan result
-	ranks   int               // memories that train together; those of this process are from the first rank on
-	first   int               // rank of the first home
-	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
-	comms   []collective.Comm // join the memories; none if there is one
-	waits   []collective.Pending
-	reduce  *reduction
-	board   []float64 // of exchanges with other processes
-	said    []float64
-	fault   *fault
+	workers    []*worker
+	results    chan result
+	ranks      int               // memories that train together; those of this process are from the first rank on
+	first      int               // rank of the first home
+	homes      []kernels.Device  // a device of each memory, which runs the work on shared memory there
+	comms      []collective.Comm // join the memories; none if there is one
+	waits      []collective.Pending
+	reduce     *reduction
+	board      []float64 // of exchanges with other processes
+	said       []float64
+	fault      *fault
+	persistent *persistence     // nil without a persistent attack
+	pair       *pairing         // nil without adversarial twins
+	attacks    []methods.Attack // that the run begins with
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
@@ -151,14 +155,8 @@ func (f *fleet) sameDevices() error {
 }
 
 // start allocates what every use of the fleet needs and starts the workers.
-func (f *fleet) start() (err error) {
-	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
-		return fmt.Errorf("allocating parameters: %w", err)
-	}
-	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
-		return fmt.Errorf("allocating running statistics: %w", err)
-	}
-	if f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket)); err != nil {
+func (f *fleet) start() error {
+	if err := f.allocNetwork(); err != nil {
 		return err
 	}
 	for _, w := range f.workers {
@@ -166,6 +164,33 @@ func (f *fleet) start() (err error) {
 		w.serving = true
 	}
 	return nil
+}
+
+// allocNetwork allocates the network's parameters and running statistics and prepares the reduction of its gradients.
+func (f *fleet) allocNetwork() (err error) {
+	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+		return fmt.Errorf("allocating parameters: %w", err)
+	}
+	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
+		return fmt.Errorf("allocating running statistics: %w", err)
+	}
+	f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket))
+	return err
+}
+
+// addNormSets gives the network's batch normalisations further parameter sets, before anything is compiled.
+func (f *fleet) addNormSets(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	f.net.AddNormSets(names)
+	if f.dev == nil { // the recipe is only checked
+		return nil
+	}
+	free(f.params, f.state)
+	f.reduce.free()
+	f.params, f.state, f.reduce = nil, nil, nil
+	return f.allocNetwork()
 }
 
 // axpby is the call y = a x + b y over parameter-shaped memory.
@@ -306,6 +331,8 @@ func (f *fleet) close() {
 	f.stats.free()
 	f.train.free()
 	f.test.free()
+	f.pair.free()
+	f.persistent.free()
 	f.reduce.free()
 	f.fold.free()
 	for _, w := range f.workers {

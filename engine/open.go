@@ -129,15 +129,23 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size*f.copiesEach(), len(rule.Slots())); err != nil {
+	t.twice = newTwice(f, t.methods)
+	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
-	if t.updater, err = newUpdater(f, rule); err != nil {
+	if err := f.pair.alloc(f); err != nil {
+		return nil, err
+	}
+	if t.updater, err = newUpdater(f, rule, t.methods); err != nil {
 		return nil, err
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
 	f.state.WriteFloats(0, f.net.InitState())
-	return t, f.prepareTraining()
+	if err := f.prepareTraining(); err != nil {
+		return nil, err
+	}
+	t.phases.alloc(t)
+	return t, t.twice.alloc()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
@@ -147,8 +155,8 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size, dropLast: r.Batch.DropLast,
-		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
+	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
+		dropLast: r.Batch.DropLast, lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
@@ -169,11 +177,26 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 		return nil, nil, err
 	}
 	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.NormSetter); ok {
+			if err := f.addNormSets(s.NormSets()); err != nil {
+				return nil, nil, err
+			}
+		}
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, nil, err
 		}
 	}
+	if err := t.checkTogether(); err != nil {
+		return nil, nil, err
+	}
+	if err := f.pairUp(t.methods); err != nil {
+		return nil, nil, err
+	}
+	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
+		return nil, nil, err
+	}
+	if err := t.openPhases(); err != nil {
 		return nil, nil, err
 	}
 	rule, err := t.openRule(r.Optimizer)
@@ -257,15 +280,11 @@ func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
 		}
 		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
 	}
-	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
-	for _, name := range o.DecayExclude {
-		switch name {
-		case "bn":
-			rule.NoDecay[graph.Gamma], rule.NoDecay[graph.Beta] = true, true
-		case "bias":
-			rule.NoDecay[graph.Bias] = true
-		}
+	exclude, err := optim.Roles(o.DecayExclude)
+	if err != nil {
+		return nil, fmt.Errorf("optimizer.decay_exclude: %w", err)
 	}
+	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: exclude}
 	for _, m := range t.methods {
 		if s, ok := m.Method.(methods.Stepper); ok {
 			return s.Rule(rule)

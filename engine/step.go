@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -12,13 +13,19 @@ import (
 // leaves is the job of computing consecutive leaves of one update, all of one epoch.
 type leaves struct {
 	draw    methods.Draw
-	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its copies
+	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its views
 	update  int       // under way, from 1
 	last    int       // places of the update, if it ends with these, or 0
 	indices []int32   // samples of all leaves
 	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
+	again   *twice  // in the second pass of an update
+	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
+
+	ahead ahead        // leaves of the next update to attack
+	ready *attackSlots // what was attacked for this update, nil if nothing ever is
+	start int          // the update's first leaf, of the run's
 
 	results
 }
@@ -26,6 +33,11 @@ type leaves struct {
 func (j *leaves) busy(w *worker) bool {
 	for i := range j.loss {
 		if w.fleet.owns(w, j.first+i) {
+			return true
+		}
+	}
+	for i := range j.ahead.slots {
+		if j.ahead.owns(w, len(j.loss), i) {
 			return true
 		}
 	}
@@ -41,6 +53,9 @@ func (j *leaves) run(w *worker) error {
 			return err
 		}
 	}
+	if err := j.ahead.run(w, j); err != nil {
+		return err
+	}
 	err := j.fetch(w)
 	if j.weights != nil {
 		j.unweigh(w)
@@ -48,39 +63,61 @@ func (j *leaves) run(w *worker) error {
 	return err
 }
 
-// leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
+// leaf computes one place of the update: gather, attack, forward, backward. Its gradient is added to its lane.
 func (j *leaves) leaf(w *worker, i int) error {
 	f := w.fleet
-	size := f.leaf.Capacity
-	leaf, copy := f.copyAt(i)
-	indices, draw := j.indices[leaf*size:(leaf+1)*size], j.draw
-	draw.Copy = copy
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
+	leaf, copy, twin := f.view(j.first + i)
+	indices, draw := j.samples(f, leaf), j.draw
+	draw.Copy = copy
 	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
 		return err
 	}
-	if j.attack.Samples > 0 {
-		a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
-		p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
-		if err != nil {
-			return err
-		}
-		w.bind(f.train)
-		if err := p.main.Run(&w.bases); err != nil {
-			return err
-		}
+	if err := j.perturb(w, leaf, twin, indices); err != nil {
+		return err
 	}
-	p, err := w.program(programKey{kind: trainProgram, n: size, weighted: j.weights != nil})
+	return j.train(w, i, f.setOf(twin), len(indices))
+}
+
+// samples returns those of a leaf of the update.
+func (j *leaves) samples(f *fleet, leaf int) []int32 {
+	size := f.leaf.Capacity
+	at := (leaf - j.first/f.views()) * size
+	return j.indices[at : at+size]
+}
+
+// perturb attacks the worker's leaf as the methods want, or takes what was attacked before.
+func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error {
+	f := w.fleet
+	switch {
+	case twin && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
+		return w.copyInputs(&w.fromSlot, j.ready.slot(w, leaf))
+	case twin:
+		return w.perturb(f.train, f.pair.Attack, indices)
+	case j.attack.Samples > 0:
+		return w.perturb(f.train, j.attack, indices)
+	}
+	return nil
+}
+
+// train runs the forward and backward pass over a leaf of n samples, through a parameter set.
+func (j *leaves) train(w *worker, i, set, n int) error {
+	f := w.fleet
+	p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: n, set: set, weighted: j.weights != nil}))
 	if err != nil {
 		return err
 	}
 	if j.weights != nil {
-		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*size:(i+1)*size])
+		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*n:(i+1)*n])
 	}
 	w.bind(f.train)
 	place := j.first + i
+	f.persistent.bind(w, place)
+	if j.again != nil {
+		w.bases[graph.ParamBase] = j.again.params(w, place)
+	}
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
 	if f.begins(place) {
 		if err := w.clear(); err != nil {
@@ -88,13 +125,26 @@ func (j *leaves) leaf(w *worker, i int) error {
 		}
 	}
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.home)
+		w.bases[graph.StatsBase] = j.stats(w, place)
 	}
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
-	j.read(w, i, size)
+	j.read(w, i, n)
 	return nil
+}
+
+// passes is how many samples go through a forward and backward pass, attacks included.
+func (j *leaves) passes(f *fleet) int64 {
+	return int64(len(j.loss)*f.leaf.Capacity + j.attackPasses(f))
+}
+
+// stats returns where a leaf's batch statistics go; those of a second pass are dropped.
+func (j *leaves) stats(w *worker, place int) kernels.Memory {
+	if j.again != nil {
+		return j.again.dropped[w.id]
+	}
+	return part(w.fleet.stats.leaves[place], w.home)
 }
 
 // pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone
@@ -117,31 +167,36 @@ func (j *leaves) pass(w *worker, p *program, place int) error {
 
 // updater turns gradient sums into parameter updates.
 type updater struct {
-	fleet *fleet
-	rule  optim.Rule
-	pass  kernels.Pass
-	hyper kernels.Memory
-	slots []kernels.Memory
-	cells [optim.HyperCells]float32
+	fleet   *fleet
+	rule    optim.Rule
+	scratch optim.Scratch
+	calls   []kernels.Call
+	pass    kernels.Pass
+	hyper   kernels.Memory
+	slots   []kernels.Memory
+	vectors []kernels.Memory
+	cells   []float32 // what is written to hyper
 }
 
-func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
+func newUpdater(f *fleet, rule optim.Rule, list []method) (*updater, error) {
 	u := &updater{fleet: f, rule: rule}
-	if err := u.alloc(); err != nil {
+	if err := u.alloc(list); err != nil {
 		u.free()
 		return nil, err
 	}
 	return u, nil
 }
 
-func (u *updater) alloc() (err error) {
+func (u *updater) alloc(list []method) (err error) {
 	f := u.fleet
-	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
+	u.calls = optim.Update(u.rule, transformsOf(list), f.net.Params, &u.scratch)
+	if u.pass, err = f.prepare(slices.Clone(u.calls)...); err != nil {
 		return fmt.Errorf("preparing the update: %w", err)
 	}
-	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+	if u.hyper, err = f.dev.Alloc(u.scratch.Len()); err != nil {
 		return err
 	}
+	u.cells = make([]float32, u.scratch.FilledLen())
 	for _, name := range u.rule.Slots() {
 		m, err := f.dev.Alloc(f.net.ParamCells())
 		if err != nil {
@@ -149,11 +204,40 @@ func (u *updater) alloc() (err error) {
 		}
 		u.slots = append(u.slots, m)
 	}
+	for range u.scratch.Vectors() {
+		m, err := f.dev.Alloc(f.net.ParamCells())
+		if err != nil {
+			return fmt.Errorf("allocating the optimiser's scratch: %w", err)
+		}
+		u.vectors = append(u.vectors, m)
+	}
 	return nil
 }
 
-// update applies the mean of the gradients summed over so many leaves and samples.
-func (u *updater) update(leaves, samples int, lr float64) error {
+// transformsOf returns the methods' transforms of the gradient.
+func transformsOf(list []method) (out []optim.Transform) {
+	for _, m := range list {
+		if t, ok := m.Method.(methods.Transformer); ok {
+			out = append(out, t.Transform())
+		}
+	}
+	return out
+}
+
+// bind points the bases at what an update works on.
+func (u *updater) bind(sum kernels.Memory) {
+	f := u.fleet
+	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
+	for i, m := range u.slots {
+		f.bases[optim.SlotBase+kernels.Base(i)] = m
+	}
+	for i, m := range u.vectors {
+		f.bases[optim.VectorBase+kernels.Base(i)] = m
+	}
+}
+
+// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples.
+func (u *updater) update(number, leaves, samples int, lr float64) error {
 	f := u.fleet
 	sum, err := f.reduce.finish(f.sums, leaves)
 	if err != nil {
@@ -162,12 +246,9 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := f.foldStats(leaves); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
-	u.hyper.WriteFloats(0, u.cells[:])
-	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
-	for i, m := range u.slots {
-		f.bases[optim.SlotBase+kernels.Base(i)] = m
-	}
+	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: 1 / float64(samples)})
+	u.hyper.WriteFloats(0, u.cells)
+	u.bind(sum)
 	return u.pass.Run(&f.bases)
 }
 
@@ -180,4 +261,5 @@ func (u *updater) free() {
 	}
 	free(u.hyper)
 	free(u.slots...)
+	free(u.vectors...)
 }

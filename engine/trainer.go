@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -19,8 +18,9 @@ import (
 //	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
 //	            gather and augment its samples        (methods.Copier)
-//	            perturb them                          (methods.Perturber)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
+//	        the same leaves again at other parameters (methods.Displacer)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
@@ -28,6 +28,7 @@ import (
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
+//	the same for other phases, average           (methods.Replicator)
 //
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
 // the batch may change at any leaf.
@@ -35,7 +36,9 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	sampler  *data.Sampler
+	twice    *twice  // nil without a second gradient
+	phases   *phases // nil without phases after the recipe's
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
 	weigher  methods.Weigher  // nil if all samples weigh 1
@@ -53,9 +56,9 @@ type trainer struct {
 	epochSamples int64
 }
 
-// trainerConfig is what the loop takes from the recipe.
+// trainerConfig is what the loop takes from the recipe, or from a phase after it.
 type trainerConfig struct {
-	epochs          int
+	epochs          int // of the run, up to the end of the phase
 	evalEvery       int
 	batch           int  // samples, a multiple of the leaf
 	dropLast        bool // an update ends in the epoch that it begins in
@@ -84,11 +87,13 @@ type sink interface {
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
 // statistics, the optimiser's and the methods' state.
 type progress struct {
-	Epoch      int     `json:"epoch"` // completed epochs
-	Leaf       int     `json:"leaf"`  // leaves done of the current epoch
+	Phase      int     `json:"phase"`      // 0: the recipe's own
+	PhaseFrom  int     `json:"phase_from"` // epochs completed before it
+	Epoch      int     `json:"epoch"`      // completed epochs
+	Leaf       int     `json:"leaf"`       // leaves done of the current epoch
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
-	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, attacks included
+	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, in attacks and second passes too
 	HVPs       int     `json:"hvps"`        // Hessian-vector products
 	Probes     int     `json:"probes"`
 	Batch      int     `json:"batch"`
@@ -115,6 +120,20 @@ type pending struct {
 func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
+	for more := true; more; {
+		err := t.trainPhase(ctx)
+		if err == nil {
+			more, err = t.nextPhase()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.checkpoint()
+}
+
+// trainPhase trains to the end of the phase.
+func (t *trainer) trainPhase(ctx context.Context) error {
 	for t.at.Epoch < t.cfg.epochs {
 		if t.epochDone() {
 			if err := t.endEpoch(); err != nil {
@@ -146,7 +165,7 @@ func (t *trainer) train(ctx context.Context) error {
 			return stop
 		}
 	}
-	return t.checkpoint()
+	return nil
 }
 
 // epochDone reports whether the epoch has no leaf left to train on.
@@ -166,17 +185,23 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
-	size, copies := t.fleet.leaf.Capacity, t.fleet.copiesEach()
+	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
-	j := &t.job
-	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.at.Epoch}, t.pending.places, t.cfg.augment
+	j := t.nextJob()
+	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
-		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
+		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.places + count*copies); err != nil {
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
+		return err
+	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
 		return err
 	}
 	trained := count
@@ -186,8 +211,8 @@ func (t *trainer) computeLeaves() error {
 			return err
 		}
 	}
-	places := trained * copies
-	if t.pending.leaves+count == t.leavesPerUpdate() {
+	places := trained * views
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
 		j.last = t.pending.places + places
 	}
 	j.results.resize(places, size)
@@ -196,7 +221,7 @@ func (t *trainer) computeLeaves() error {
 		return err
 	}
 	for i, loss := range j.loss {
-		if trained == count { // else the losses of all samples have been counted
+		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
 			t.at.EpochLoss += loss
 			t.at.EpochCorrect += j.correct[i]
 		}
@@ -204,15 +229,26 @@ func (t *trainer) computeLeaves() error {
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(places * (size + j.attack.Samples*j.attack.Iterations))
+	t.at.GradPasses += j.passes(t.fleet)
 	t.pending.leaves += count
 	t.pending.places += places
 	t.pending.samples += trained * size
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
+}
+
+// nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
+func (t *trainer) nextJob() *leaves {
+	if t.twice != nil {
+		return t.twice.next()
+	}
+	return &t.job
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
 func (t *trainer) attack() methods.Attack {
+	if t.at.Phase > 0 {
+		return methods.Attack{}
+	}
 	for _, m := range t.methods {
 		if p, ok := m.Method.(methods.Perturber); ok {
 			if a := p.Attack(); a.Samples > 0 {
@@ -226,23 +262,38 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
-	if err := t.updater.update(t.pending.places, t.pending.samples*t.fleet.copiesEach(), lr); err != nil {
+	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
+	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples}
+	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
+	if err != nil {
 		return err
 	}
-	samples, loss := t.pending.samples, t.pending.loss
+	t.at.GradPasses += passes
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
+	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
+		return err
+	}
 	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
-	t.pending = pending{}
+	t.forget()
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
+		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples*t.fleet.copiesEach()), LR: lr, Samples: samples})
+	return t.endUpdate(u)
+}
+
+// forget drops what is left of an update.
+func (t *trainer) forget() {
+	t.pending = pending{}
+	t.twice.forget()
 }
 
 // endUpdate lets the methods act after an update.
 func (t *trainer) endUpdate(u methods.Update) error {
-	for _, m := range t.methods {
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.UpdateEnder); ok {
 			if err := e.UpdateEnd(control{t}, u); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
@@ -255,7 +306,7 @@ func (t *trainer) endUpdate(u methods.Update) error {
 // learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
 // of the one before.
 func (t *trainer) learningRate() float64 {
-	progress := float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
+	progress := float64(t.phaseEpoch()) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale
 }
 
@@ -266,7 +317,8 @@ func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
 	t.at.Leaf, t.at.EpochLoss, t.at.EpochCorrect = 0, 0, 0
-	for _, m := range t.methods {
+	t.endEarly(record.TrainAccuracy)
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
 			if err := e.EpochEnd(control{t}); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
@@ -307,5 +359,14 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
+}
+
+// free releases what the trainer has of the devices' memory.
+func (t *trainer) free() {
+	t.updater.free()
+	t.twice.free()
 }

@@ -30,14 +30,29 @@ var settings = map[string]string{
 	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"agc":        "agc: {lambda: 0.02}",
 	"batchaug":   "batchaug: {copies: 3}",
 	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
+	"clip":       "clip: {max_norm: 0.5}",
+	"extrap":     "extrap: {inner_rate: 2}",
 	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
 	"gg":         "gg: {max_batch: 64}",
+	"lamb":       "lamb: {clip: 0.5}",
+	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":       "mclr: {coefficient: 0.1}",
 	"noise":      "noise: {variance: 1, base_batch: 32}",
 	"persample":  "persample",
 	"regime":     "regime: {base_batch: 32, longer: true}",
+	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
 	"smallloss":  "smallloss: {keep: 0.5}",
+	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
+	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
+	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
+	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
+	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
 
 // needs are changes of the small recipe that a method asks for.
@@ -143,6 +158,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		switch r.Model.Name {
 		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "cnn":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -166,7 +184,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.updater.free)
+	t.Cleanup(tr.free)
 	return tr
 }
 
@@ -361,6 +379,9 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"sam: {rho: 0}",
+		"sam: {rho: 0, adaptive: true}",
+		"extrap: {inner_rate: 0}",
 		"adabatch: {growth: 1, lr_factor: 1}",
 		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
 		"batchsched: {at: [1], factor: 1}",
@@ -368,6 +389,11 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"noise: {variance: 0}",
 		"regime: {base_batch: 64, longer: true}",
 		"regime: {base_batch: 32, lr: none}",
+		"fgsmrs: {epsilon: 0}",
+		"pgd: {epsilon: 0, iterations: 2}",
+		"free: {epsilon: 0, replays: 1}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -513,7 +539,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -36,8 +36,12 @@ type Network struct {
 	Params []Param
 	Norms  []Norm
 
+	// NormSets names the parameter sets of batch normalisation besides the first; see AddNormSets.
+	NormSets []string
+
 	nodes  []node
-	dims   []Dims // of each value
+	dims   []Dims                      // of each value
+	single struct{ params, norms int } // of a single set
 	output Value
 	err    error
 }
@@ -177,9 +181,7 @@ func (n *Network) linear(name string, x Value, k int, bias bool) Value {
 func (n *Network) BatchNorm(name string, x Value) Value {
 	c := n.dims[x].C
 	b := norm{index: len(n.Norms)}
-	b.gamma = n.param(Param{Name: name + ".weight", Role: Gamma, K: c, R: 1, S: 1, C: 1, Init: Ones})
-	b.beta = n.param(Param{Name: name + ".bias", Role: Beta, K: c, R: 1, S: 1, C: 1, Init: Zeros})
-	n.Norms = append(n.Norms, Norm{Name: name, C: c, Offset: n.StateCells()})
+	b.gamma, b.beta = n.normParams(name, c)
 	return n.add(b, n.dims[x], x)
 }
 
@@ -333,7 +335,7 @@ const (
 	LeafBase                        // one leaf's samples and results; see Leaf
 	ImageBase                       // the data set's images, in bytes
 	LabelBase                       // the data set's labels
-	NormalBase                      // mean and 1/std per channel
+	NormalBase                      // how pixels become inputs and back; see Normal
 	TangentBase                     // direction of a Hessian-vector product, laid out like the parameters
 	ProductBase                     // Hessian-vector product, laid out like the parameters
 	FreeBase                        // first base that no Program uses

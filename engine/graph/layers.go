@@ -105,16 +105,19 @@ func (o norm) shape(c *compiler, n node) kernels.BatchNorm {
 }
 
 func (o norm) forward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	perGhost := s.Ghosts() * 2 * int(s.C)
 	layer := c.net.Norms[o.index]
 	running := kernels.Ref{Base: StateBase, Offset: int64(layer.Offset)}
 	stats := kernels.None
-	if !c.opt.Frozen {
+	if !c.opt.Frozen && c.opt.Attack == nil {
 		stats = kernels.Ref{Base: StatsBase, Offset: int64(c.stats)}
 		c.stats += align(perGhost)
 		c.fold = append(c.fold, kernels.Call{Kernel: kernels.BatchNormFold,
 			Shape: kernels.Fold{Ghosts: i32(s.Ghosts()), C: s.C, Momentum: BatchNormMomentum}, Args: []kernels.Ref{stats, running}})
+	}
+	if !c.opt.Frozen {
 		running = kernels.None
 	}
 	c.value[n.out] = c.activation(n.out)
@@ -126,6 +129,7 @@ func (o norm) forward(c *compiler, n node) {
 const BatchNormMomentum = 0.1
 
 func (o norm) backward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	dx, dres, acc := o.targets(c, n)
 	s.Accumulate = acc
@@ -135,6 +139,7 @@ func (o norm) backward(c *compiler, n node) {
 }
 
 func (o norm) tangentForward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	tx := c.zeroIfNone(n.in[0])
 	tres := kernels.None
@@ -148,6 +153,7 @@ func (o norm) tangentForward(c *compiler, n node) {
 }
 
 func (o norm) tangentBackward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	tdx, tdres, acc := o.targets(c, n)
 	s.Accumulate = acc

@@ -26,6 +26,8 @@ func problems(k kernels.Kernel) []problem {
 		return poolProblems(k)
 	case kernels.SoftmaxXent, kernels.SoftmaxXentTangent:
 		return softmaxProblems(k)
+	case kernels.MulAdd, kernels.Median, kernels.SNR, kernels.Clip, kernels.AGC, kernels.Trust, kernels.Adam:
+		return stepProblems(k)
 	}
 	return otherProblems(k)
 }

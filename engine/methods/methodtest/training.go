@@ -54,6 +54,9 @@ func (f *Training) Batch() int { return f.BatchSize }
 // BaseBatch returns BaseSize.
 func (f *Training) BaseBatch() int { return f.BaseSize }
 
+// Seed returns 1.
+func (f *Training) Seed() uint64 { return 1 }
+
 // LargestBatch returns Largest.
 func (f *Training) LargestBatch() int { return cmp.Or(f.Largest, math.MaxInt) }
 
