@@ -25,8 +25,7 @@ type hessian struct {
 
 	direction kernels.Memory
 	sums      laneSums
-	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
-	primal    []bool           // of each worker: the primal passes are in its seats
+	primal    []bool // of each worker: the primal passes are in its seats
 	dot       kernels.Pass
 	mean      kernels.Pass // of a sum over the samples
 	result    kernels.Memory
@@ -61,15 +60,6 @@ func (h *hessian) alloc() (err error) {
 	f := h.fleet
 	if h.sums, err = f.newSums(h.leaves()); err != nil {
 		return err
-	}
-	h.grads = make([]kernels.Memory, len(f.workers))
-	for i, w := range f.workers {
-		if !h.busy(w) {
-			continue
-		}
-		if h.grads[i], err = w.dev.Alloc(f.net.ParamCells()); err != nil {
-			return fmt.Errorf("%s: allocating a gradient: %w", w.dev.Name(), err)
-		}
 	}
 	if h.result, err = f.dev.Alloc(2); err != nil {
 		return err
@@ -227,7 +217,6 @@ func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 		return err
 	}
 	w.bind(h.on)
-	w.bases[graph.GradBase] = h.grads[w.id]
 	return w.runMain(p)
 }
 
@@ -235,7 +224,6 @@ func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
 func (h *hessian) free() {
 	free(h.result)
 	free(h.sums...)
-	free(h.grads...)
 	for _, p := range []kernels.Pass{h.dot, h.mean} {
 		if p != nil {
 			p.Free()

@@ -130,11 +130,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-<<<<<<< HEAD
 	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
-=======
-	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
->>>>>>> moments
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {

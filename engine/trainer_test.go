@@ -27,7 +27,6 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-<<<<<<< HEAD
 	"abs":         "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":        "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"adabatch":    "adabatch: {every: 1, warmup_epochs: 0}",
@@ -63,43 +62,6 @@ var settings = map[string]string{
 	"structure":   "structure: {every: 2, per_tensor: true}",
 	"swap":        "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 	"vrsgd":       "vrsgd: {}",
-=======
-	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
-	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
-	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
-	"agc":        "agc: {lambda: 0.02}",
-	"autowu":     "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
-	"batchaug":   "batchaug: {copies: 3}",
-	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
-	"bigbatch":   "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
-	"cabs":       "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
-	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
-	"clars":      "clars: {max_ratio: 0.5}",
-	"clip":       "clip: {max_norm: 0.5}",
-	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
-	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
-	"distance":   "distance: {per_decade: 5, per_tensor: true}",
-	"extrap":     "extrap: {inner_rate: 2}",
-	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
-	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
-	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
-	"gg":         "gg: {max_batch: 64}",
-	"gns":        "gns: {control: true, ema: 0.5, max_batch: 256}",
-	"lamb":       "lamb: {clip: 0.5}",
-	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
-	"layerwise":  "layerwise: {probe_samples: 40, max: 0.5}",
-	"mclr":       "mclr: {coefficient: 0.1}",
-	"noise":      "noise: {variance: 1, base_batch: 32}",
-	"persample":  "persample",
-	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
-	"regime":     "regime: {base_batch: 32, longer: true}",
-	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
-	"smallloss":  "smallloss: {keep: 0.5}",
-	"structure":  "structure: {every: 2, per_tensor: true}",
-	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
-	"vrsgd":      "vrsgd: {}",
->>>>>>> moments
 }
 
 // needs are changes of the small recipe that a method asks for.
@@ -447,11 +409,6 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"fgsmrs: {epsilon: 0}",
 		"pgd: {epsilon: 0, iterations: 2}",
 		"free: {epsilon: 0, replays: 1}",
-<<<<<<< HEAD
-		"clip: {max_norm: 1.0e+30}",
-		"agc: {lambda: 1.0e+30}",
-=======
->>>>>>> moments
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {

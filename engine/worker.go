@@ -160,7 +160,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	case attackProgram:
 		o = k.attackOptions(o)
 	case hessianProgram, ghostHessianProgram:
-		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, true, 0, kernels.F32
+		o.Frozen, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, 0, kernels.F32
 	case lossProgram, ghostLossProgram:
 		o.Frozen, o.Smoothing, o.Precision = k.kind == lossProgram, 0, kernels.F32
 	}

@@ -93,7 +93,7 @@ func (c *compiler) emit() {
 	}
 	c.logits = c.value[c.net.output]
 	c.losses()
-	if c.opt.ParamGrads || c.opt.InputGrad {
+	if c.opt.backward() {
 		c.pass = backward
 		for i := len(c.nodes) - 1; i >= 0; i-- {
 			if n := c.nodes[i]; !c.grad[n.out].IsNone() { // not so before a Detach
@@ -144,7 +144,7 @@ func (c *compiler) losses() {
 func (c *compiler) loss(v Value, loss, correct kernels.Ref) (prob kernels.Ref) {
 	size := c.opt.N * c.net.Classes
 	prob = c.buffer(size)
-	if c.opt.ParamGrads || c.opt.InputGrad {
+	if c.opt.backward() {
 		c.grad[v] = c.buffer(size)
 	}
 	c.softmax(c.value[v], c.opt.Smoothing, loss, correct, prob, c.grad[v])

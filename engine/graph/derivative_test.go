@@ -2,8 +2,10 @@ package graph_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
+	"broadside/cgo/device/devicetest"
 	"broadside/engine/graph"
 	"broadside/kernels"
 	"broadside/kernels/philox"
@@ -102,5 +104,33 @@ func checkOddNetwork(t *testing.T, o graph.Options) {
 	}
 	if !(norm > 0) || math.Sqrt(diff/norm) > 1e-6 {
 		t.Errorf("Hessian-vector product differs from the gradients' difference by %.1e of its norm %.3g", math.Sqrt(diff/norm), math.Sqrt(norm))
+	}
+}
+
+// Tangent passes need a backward pass, but not the parameters' gradients: without, products have the same bits and no
+// gradient is touched. Standardised weights and batch statistics have passes of their own to go through.
+func TestTangentsWithoutGradients(t *testing.T) {
+	for _, model := range []string{"nf-resnet8", "resnet8"} {
+		g := loadGolden(t, model)
+		var products [2][]float64
+		for i, grads := range []bool{true, false} {
+			dev := devicetest.Open(t, 1)[0]
+			t.Cleanup(func() { dev.Close() })
+			b := newBench(t, dev, g)
+			p := b.compile(graph.Options{N: g.Batch, Ghost: 2, ParamGrads: grads, Tangent: true})
+			b.images(0, g.Batch)
+			for _, q := range b.net.Params {
+				b.write(graph.TangentBase, q, fill("v."+q.Name, q.Size(), -1, 1))
+			}
+			b.run(append(append(append(p.Forward, p.Backward...), p.TangentForward...), p.TangentBackward...)...)
+			products[i] = readDoubles(b.bases[graph.ProductBase], 0, b.net.ParamCells())
+			touched := slices.ContainsFunc(readDoubles(b.bases[graph.GradBase], 0, b.net.ParamCells()), func(v float64) bool { return v != 0 })
+			if touched != grads {
+				t.Errorf("%s: with gradients %t, they are written: %t", model, grads, touched)
+			}
+		}
+		if !slices.Equal(products[0], products[1]) {
+			t.Errorf("%s: products differ", model)
+		}
 	}
 }

@@ -492,7 +492,7 @@ func TestGoldenEigenvalue(t *testing.T) {
 			t.Run(o.name+"/"+model, func(t *testing.T) {
 				g := loadGolden(t, model)
 				b := newBench(t, o.dev, g)
-				p := b.compile(graph.Options{N: g.Batch, Frozen: true, ParamGrads: true, Tangent: true})
+				p := b.compile(graph.Options{N: g.Batch, Frozen: true, Tangent: true})
 				b.images(0, g.Batch)
 				b.run(append(p.Forward, p.Backward...)...)
 				found, err := curvature.TopEigenvalues(hessian{b, p, g.Batch}, curvature.Options{K: 1, MaxIterations: 300, Tolerance: 1e-6})

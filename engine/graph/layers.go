@@ -38,7 +38,7 @@ func (o product) forward(c *compiler, n node) {
 func (o product) backward(c *compiler, n node) {
 	dy := c.grad[n.out]
 	o.mask(c, n, dy)
-	if c.opt.ParamGrads {
+	if c.opt.ParamGrads || c.opt.Tangent && o.standard != nil {
 		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], dy, o.weightGrad(c, n), c.paramGrad(o.bias))
 		o.standardizeBackward(c, n)
 	}

@@ -15,7 +15,7 @@ type Options struct {
 	Frozen     bool
 	ParamGrads bool // Backward adds to the gradient memory
 	InputGrad  bool // Backward computes the gradient of the input
-	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
+	Tangent    bool // tangent passes for Hessian-vector products
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
 	Weighted   bool              // every sample's loss counts by its weight in the leaf
@@ -124,14 +124,15 @@ func Compile(net *Network, leaf Leaf, o Options, dev Workspacer) (*Program, erro
 	return p, nil
 }
 
+// backward reports whether there is a backward pass.
+func (o Options) backward() bool { return o.ParamGrads || o.InputGrad || o.Tangent }
+
 func (o Options) check(net *Network, leaf Leaf) error {
 	switch {
 	case o.N < 1 || o.N > leaf.Capacity:
 		return fmt.Errorf("%d samples: must be between 1 and the leaf's %d", o.N, leaf.Capacity)
 	case o.Ghost < 1 || o.Ghost > o.N:
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
-	case o.Tangent && !o.ParamGrads:
-		return fmt.Errorf("tangent passes need parameter gradients")
 	case o.ForwardGradient && o.Tangent:
 		return fmt.Errorf("forward gradients have no Hessian")
 	case net.HasLocal() && (o.Tangent || o.InputGrad):

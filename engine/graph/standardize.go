@@ -60,7 +60,7 @@ func (o product) standardizeBackward(c *compiler, n node) {
 		return
 	}
 	s := o.standardShape(c)
-	s.Accumulate = 1
+	s.Accumulate = 1 // no gradient of the weights where none is wanted, but what the tangent passes need
 	sets, _ := c.outputChannels()
 	dy := c.load(n.out, "dweights")
 	o.scale(c, dy)
