@@ -24,6 +24,8 @@ func putShape(to *C.bs_shape, k kernels.Kernel, s kernels.Shape) error {
 		ok = put[kernels.BatchNorm](to, s)
 	case kernels.BatchNormFold:
 		ok = put[kernels.Fold](to, s)
+	case kernels.BatchNormCombine:
+		ok = put[kernels.Combine](to, s)
 	case kernels.ReLUForward, kernels.ReLUBackward, kernels.Axpby, kernels.Add, kernels.Dot, kernels.Norm, kernels.MinMax:
 		ok = put[kernels.Vector](to, s)
 	case kernels.MaxPoolForward, kernels.MaxPoolBackward, kernels.MaxPoolTangent,
@@ -71,5 +73,6 @@ func layouts() map[string][2]uintptr {
 		"bs_sgd":       {unsafe.Sizeof(kernels.SGDShape{}), C.sizeof_bs_sgd},
 		"bs_philox":    {unsafe.Sizeof(kernels.PhiloxShape{}), C.sizeof_bs_philox},
 		"bs_fold":      {unsafe.Sizeof(kernels.Fold{}), C.sizeof_bs_fold},
+		"bs_combine":   {unsafe.Sizeof(kernels.Combine{}), C.sizeof_bs_combine},
 	}
 }

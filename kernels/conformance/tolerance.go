@@ -64,6 +64,12 @@ func (c *testCase) allowed(want *arena) map[string][]float64 {
 				c.values[0][i] = -v
 			}
 		}, "running"))}
+	case kernels.Combine: // sums in double, of which the result is rounded
+		allowed := map[string][]float64{"out": elementwise(2, absolute(outputOf(want, 1)))}
+		if c.value("stats") != nil {
+			allowed["stats"] = elementwise(2, absolute(outputOf(want, 2)))
+		}
+		return allowed
 	case kernels.DropoutShape: // 1/(1-p) and the product
 		return map[string][]float64{"y": elementwise(3, absolute(outputOf(want, 3)))}
 	case kernels.AugmentShape:
