@@ -30,6 +30,9 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 	if size < 1 || size%t.fleet.leaf.Capacity != 0 {
 		return fmt.Errorf("batch size %d: must be a multiple of the leaf, %d", size, t.fleet.leaf.Capacity)
 	}
+	if err := t.checkSyncBatch(size); err != nil {
+		return err
+	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
 		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
 			return err

@@ -94,6 +94,9 @@ func (f *fleet) foldStats(leaves int) error {
 	if f.fold == nil {
 		return nil
 	}
+	if f.sync != nil {
+		return f.foldEach(f.sync.stats)
+	}
 	first := 0
 	for i, block := range f.stats.blocks {
 		if first < leaves {
@@ -103,8 +106,12 @@ func (f *fleet) foldStats(leaves int) error {
 		}
 		first += f.stats.sizes[i]
 	}
+	return f.foldEach(f.stats.leaves[:leaves])
+}
+
+func (f *fleet) foldEach(list []kernels.Memory) error {
 	f.bases[graph.StateBase] = f.state
-	for _, stats := range f.stats.leaves[:leaves] {
+	for _, stats := range list {
 		f.bases[graph.StatsBase] = stats
 		if err := f.fold.Run(&f.bases); err != nil {
 			return err
@@ -125,6 +132,11 @@ func (f *fleet) prepareTraining() (err error) {
 		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
 		if err != nil {
 			return err
+		}
+		if f.syncBN && w.id == 0 {
+			if err := f.prepareSync(p.Program); err != nil {
+				return err
+			}
 		}
 		if w.id > 0 || len(p.Fold) == 0 {
 			continue

@@ -23,7 +23,7 @@ import (
 // configOf is what a recipe says of the fleet.
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
-	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
+	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, syncBN: r.Batch.SyncBN, lanes: r.Batch.Lanes,
 		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
 		timeout: cmp.Or(o.Timeout, collective.DefaultTimeout), fault: o.fault}
 }
@@ -136,7 +136,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(r.Batch.Size, len(rule.Slots())); err != nil {
+	if err := t.checkSync(); err != nil {
+		return nil, err
+	}
+	if err := f.checkMemory(t.plannedBatch(), len(rule.Slots())); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {

@@ -48,22 +48,8 @@ func (j *leaves) run(w *worker) error {
 // leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
 func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	f := w.fleet
-	if err := f.fault.strike(w, j.update); err != nil {
+	if err := j.fill(w, j.epoch, indices); err != nil {
 		return err
-	}
-	if err := w.gather(f.train, j.augment, j.seed, j.epoch, indices); err != nil {
-		return err
-	}
-	if j.attack.Samples > 0 {
-		a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
-		p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
-		if err != nil {
-			return err
-		}
-		w.bind(f.train)
-		if err := p.main.Run(&w.bases); err != nil {
-			return err
-		}
 	}
 	p, err := w.program(programKey{kind: trainProgram, n: len(indices)})
 	if err != nil {
@@ -85,6 +71,24 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 	}
 	j.read(w, i, len(indices))
 	return nil
+}
+
+// fill gathers the samples of a leaf and attacks them.
+func (j *leaves) fill(w *worker, epoch int, indices []int32) error {
+	f := w.fleet
+	if err := f.fault.strike(w, j.update); err != nil {
+		return err
+	}
+	if err := w.gather(f.train, j.augment, j.seed, epoch, indices); err != nil || j.attack.Samples == 0 {
+		return err
+	}
+	a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
+	p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
+	if err != nil {
+		return err
+	}
+	w.bind(f.train)
+	return p.main.Run(&w.bases)
 }
 
 // pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone

@@ -42,6 +42,7 @@ type trainer struct {
 	at      progress
 	pending pending
 	job     leaves
+	held    []int         // epochs of the leaves that wait for the rest of their update; only with batch.sync_bn
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
 
@@ -79,8 +80,9 @@ type sink interface {
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
 // statistics, the optimiser's and the methods' state.
 type progress struct {
-	Epoch      int     `json:"epoch"` // completed epochs
-	Leaf       int     `json:"leaf"`  // leaves done of the current epoch
+	Epoch      int     `json:"epoch"`                    // completed epochs
+	Leaf       int     `json:"leaf"`                     // leaves done of the current epoch
+	Carried    int     `json:"carried_leaves,omitempty"` // leaves of the epoch before that are computed in this one
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
 	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, attacks included
@@ -153,6 +155,9 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
+	if t.fleet.sync != nil {
+		return t.holdLeaves()
+	}
 	size := t.fleet.leaf.Capacity
 	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 	j := &t.job
@@ -173,16 +178,21 @@ func (t *trainer) computeLeaves() error {
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
-	for i := range count {
+	t.at.Leaf += count
+	t.at.Samples += int64(count * size)
+	t.pending.leaves += count
+	t.pending.samples += count * size
+	return t.count(j)
+}
+
+// count adds up the results of leaves.
+func (t *trainer) count(j *leaves) error {
+	for i := range j.loss {
 		t.at.EpochLoss += j.loss[i]
 		t.at.EpochCorrect += j.correct[i]
 		t.pending.loss += j.loss[i]
 	}
-	t.at.Leaf += count
-	t.at.Samples += int64(count * size)
-	t.at.GradPasses += int64(count * (size + j.attack.Samples*j.attack.Iterations))
-	t.pending.leaves += count
-	t.pending.samples += count * size
+	t.at.GradPasses += int64(len(j.loss) * (t.fleet.leaf.Capacity + j.attack.Samples*j.attack.Iterations))
 	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
 }
 
@@ -201,11 +211,14 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
+	if err := t.computeHeld(); err != nil {
+		return err
+	}
 	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
 		return err
 	}
 	samples, loss := t.pending.samples, t.pending.loss
-	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity)
+	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity)
 	t.pending = pending{}
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
@@ -240,7 +253,7 @@ func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capac
 func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
-	t.at.Leaf, t.at.EpochLoss, t.at.EpochCorrect = 0, 0, 0
+	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
 	for _, m := range t.methods {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
 			if err := e.EpochEnd(control{t}); err != nil {
@@ -270,7 +283,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity)
+	samples := float64(t.computedLeaves() * t.fleet.leaf.Capacity)
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,

@@ -34,7 +34,12 @@ var settings = map[string]string{
 }
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32"}
+var variants = map[string][]string{
+	"bf16":          {"train.precision=bf16"},
+	"tf32":          {"train.precision=tf32"},
+	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
+	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
+}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -49,7 +54,7 @@ func TestEveryMethodIsEnrolled(t *testing.T) {
 func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	t.Helper()
 	if change, ok := variants[method]; ok {
-		return parseRecipe(t, smallText, change)
+		return parseRecipe(t, smallText, change...)
 	}
 	text := smallText
 	if method != "" {
@@ -495,19 +500,21 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	r := smallRecipe(t, "absa")
-	r.Train.Epochs = 100
-	tr := startTrainer(t, r, pair, 2, &tape{})
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
+	for _, method := range []string{"absa", "sync_bn, absa"} {
+		r := smallRecipe(t, method)
+		r.Train.Epochs = 100
+		tr := startTrainer(t, r, pair, 2, &tape{})
+		step := func() {
+			if err := tr.computeLeaves(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.update(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
+		step()
+		if n := testing.AllocsPerRun(20, step); n != 0 {
+			t.Errorf("%s: %g allocations per step; want 0", method, n)
 		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
 	}
 }

@@ -67,6 +67,7 @@ type program struct {
 	main    kernels.Pass   // train: forward and backward; eval: forward; attack; hessian: forward and backward
 	tangent kernels.Pass   // hessian: both tangent passes
 	parts   []kernels.Pass // train: main up to where each bucket of gradients is final; none without ranks to reduce with
+	pieces  []kernels.Pass // train with batch.sync_bn: instead of main, from one cut to the next
 }
 
 func newWorker(f *fleet, id, home int, dev kernels.Device) *worker {
@@ -142,7 +143,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads = true
+		o.ParamGrads, o.Sync = true, f.syncBN
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:
@@ -163,6 +164,12 @@ func (w *worker) program(k programKey) (*program, error) {
 		calls = compiled.AttackPass
 	}
 	w.programs[k] = p // from here on the worker frees it
+	if o.Sync {
+		if err := w.cutPieces(p, calls); err != nil {
+			return nil, err
+		}
+		return p, w.reserve(compiled.ArenaCells)
+	}
 	if p.main, err = w.dev.Prepare(calls); err != nil {
 		return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
 	}
@@ -225,8 +232,12 @@ func (w *worker) reserve(cells int) (err error) {
 	}
 	if w.arena, err = w.dev.Alloc(max(cells, 1)); err != nil {
 		w.arena = nil
-		return fmt.Errorf("%s: %.1f GB of activations for a leaf of %d samples do not fit (%w): use a smaller batch.leaf",
-			w.dev.Name(), float64(cells)*4/1e9, w.fleet.leaf.Capacity, err)
+		advice := "use a smaller batch.leaf"
+		if w.fleet.syncBN {
+			advice = "batch.sync_bn keeps every leaf of an update: use a smaller batch"
+		}
+		return fmt.Errorf("%s: %.1f GB of activations for a leaf of %d samples do not fit (%w): %s",
+			w.dev.Name(), float64(cells)*4/1e9, w.fleet.leaf.Capacity, err, advice)
 	}
 	return nil
 }
@@ -284,7 +295,7 @@ func (w *worker) free() {
 	}
 	passes := []kernels.Pass{w.zero}
 	for _, p := range w.programs {
-		passes = append(append(passes, p.main, p.tangent), p.parts...)
+		passes = append(append(append(passes, p.main, p.tangent), p.parts...), p.pieces...)
 	}
 	for _, p := range w.gathers {
 		passes = append(passes, p)

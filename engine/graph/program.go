@@ -13,6 +13,7 @@ type Options struct {
 	// Frozen normalises by the running statistics and switches dropout off (eval mode). Otherwise
 	// statistics are each ghost's own, and are left in the stats memory for the fold.
 	Frozen     bool
+	Sync       bool // statistics are those of all leaves that run together; Ghost is N, and there are Cuts
 	ParamGrads bool // Backward adds to the gradient memory
 	InputGrad  bool // Backward computes the gradient of the input
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
@@ -41,6 +42,7 @@ type Program struct {
 	TangentBackward []kernels.Call // after TangentForward
 	AttackPass      []kernels.Call // everything at once: inputs -> perturbed inputs
 	Fold            []kernels.Call // stats memory -> running statistics
+	Cuts            []Cut          // of a synced Program, in order
 
 	ArenaCells int
 	StatsCells int
@@ -129,10 +131,12 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
 	case o.Tangent && !o.ParamGrads:
 		return fmt.Errorf("tangent passes need parameter gradients")
+	case o.Sync && (o.Frozen || o.Tangent || o.Ghost != o.N):
+		return fmt.Errorf("statistics of all leaves go with neither frozen ones nor tangents nor ghosts")
 	case o.Attack != nil && (!o.Frozen || !o.InputGrad):
 		return fmt.Errorf("an attack needs frozen statistics and the input's gradient")
 	}
-	if o.Frozen {
+	if o.Frozen || o.Sync {
 		return nil
 	}
 	for _, n := range net.nodes {

@@ -89,6 +89,9 @@ type Stepper interface {
 	Rule(base optim.SGD) (optim.Rule, error)
 }
 
+// Grower tells the largest batch that the method may ask for, so that what cannot hold it is refused before training.
+type Grower interface{ LargestBatch() int }
+
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }
 

@@ -55,6 +55,8 @@ type Batch struct {
 	Leaf  int `yaml:"leaf" doc:"samples that one device computes alone; divides size" default:"the smaller of 128 and batch.size"`
 	Ghost int `yaml:"ghost" doc:"samples that share batch norm statistics; divides leaf" default:"batch.leaf"`
 	Lanes int `yaml:"lanes" doc:"partial sums of a step, a power of two; the largest number of devices"`
+
+	SyncBN bool `yaml:"sync_bn" doc:"true: batch norm takes its statistics over all samples of an update, instead of over ghosts; needs memory for the activations of all of them at once"`
 }
 
 // Optimizer is the update rule, with PyTorch's meaning of momentum and weight decay.

@@ -132,6 +132,9 @@ func (m *Method) Attack() methods.Attack {
 	return methods.Attack{Samples: max(int(float64(m.leaf)*m.state.Attack), 1), Eps: m.opt.Epsilon, Step: m.opt.Epsilon, Iterations: 1}
 }
 
+// LargestBatch is the batch that growth ends at.
+func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
+
 // EpochEnd measures the eigenvalue and grows the batch when one of the two triggers fires.
 func (m *Method) EpochEnd(t methods.Training) error {
 	m.last, m.used = nil, m.state.Attack
