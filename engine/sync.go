@@ -221,7 +221,7 @@ func (w *worker) cutPieces(p *program, calls []kernels.Call) error {
 // complete: an update that began in one epoch is computed in the next.
 func (t *trainer) holdLeaves() error {
 	size := t.fleet.leaf.Capacity
-	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
+	count := t.nextLeaves()
 	j := &t.job
 	for i := range count {
 		n := len(t.held) * size
@@ -257,8 +257,25 @@ func (t *trainer) computeHeld() error {
 // computedLeaves is how many leaves have gone into the sums of the current epoch.
 func (t *trainer) computedLeaves() int { return t.at.Leaf + t.at.Carried - len(t.held) }
 
+// besideSync is what a method may control where all leaves of an update run together. An attack it may, too, if that is
+// one on leaves as they come.
+var besideSync = []string{"batch", "schedule", "step rule"}
+
 // checkSync refuses what does not go with statistics of a whole batch.
-func (t *trainer) checkSync() error { return t.checkSyncBatch(t.plannedBatch()) }
+func (t *trainer) checkSync() error {
+	if !t.fleet.syncBN {
+		return nil
+	}
+	for _, m := range t.methods {
+		_, perturbs := m.Method.(methods.Perturber)
+		for _, claim := range m.info.Claims {
+			if !slices.Contains(besideSync, claim) && !(perturbs && claim == "attack") {
+				return fmt.Errorf("method %s, which controls the %s, does not work with batch.sync_bn true: drop one of them", m.info.Name, claim)
+			}
+		}
+	}
+	return t.checkSyncBatch(t.plannedBatch())
+}
 
 // checkSyncBatch refuses a batch that is no part of an epoch: there would be epochs without a loss.
 func (t *trainer) checkSyncBatch(size int) error {

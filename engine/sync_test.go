@@ -11,6 +11,7 @@ import (
 	"broadside/cgo/device/devicetest"
 	"broadside/engine/data"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/engine/telemetry"
 	"broadside/kernels"
 	"broadside/kernels/ref"
@@ -209,6 +210,11 @@ func TestSyncRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, claim := range []string{"samples", "attack"} { // an attack of another kind than Perturber's
+		tr.methods = []method{{info: methods.Info{Name: "other", Claims: []string{"batch", claim}}}}
+		want(tr.checkSync(), "method other, which controls the "+claim+", does not work with batch.sync_bn true")
+	}
+	tr.methods = nil
 	want((control{tr}).SetBatch(160, 0, "test"), "a batch of 160 is more than an epoch of 128 samples")
 	_, err = newHessian(tr.fleet, tr.fleet.train, firstSamples(64), true, 1, 0)
 	want(err, "use the running statistics (--bn eval)")

@@ -159,7 +159,7 @@ func (t *trainer) computeLeaves() error {
 		return t.holdLeaves()
 	}
 	size := t.fleet.leaf.Capacity
-	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
+	count := t.nextLeaves()
 	j := &t.job
 	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
@@ -183,6 +183,11 @@ func (t *trainer) computeLeaves() error {
 	t.pending.leaves += count
 	t.pending.samples += count * size
 	return t.count(j)
+}
+
+// nextLeaves is how many leaves are left of the update, or of the epoch if that ends first.
+func (t *trainer) nextLeaves() int {
+	return min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 }
 
 // count adds up the results of leaves.

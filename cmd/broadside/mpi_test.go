@@ -66,9 +66,12 @@ func weights(t *testing.T, run string) string {
 // The batch grows by ABSA's probes, which are spread over the processes too.
 const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:{max_batch:64,patience:1,probe_samples:32,epsilon:0.05}}]"
 
+// Statistics of a batch are those of leaves of all processes, of which an epoch leaves some to the next.
+const syncTiny = " --set batch.size=64 --set batch.ghost=16 --set batch.sync_bn=true"
+
 func TestProcessesHaveTheSameBits(t *testing.T) {
 	tinyFolder(t)
-	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny} {
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "sync": syncTiny} {
 		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
 		want := weights(t, "one-"+name)
 		for _, n := range []int{1, 2, 4} {

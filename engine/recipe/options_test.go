@@ -136,6 +136,7 @@ batch:
   leaf: 128
   ghost: 128
   lanes: 8
+  sync_bn: false
 optimizer:
   name: sgd
   lr: 1.0e-07
@@ -209,7 +210,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 37 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 38 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))
