@@ -14,13 +14,14 @@ type control struct{ t *trainer }
 
 var _ methods.Training = control{}
 
-func (c control) Epoch() int     { return c.t.at.Epoch }
-func (c control) Epochs() int    { return c.t.cfg.epochs }
-func (c control) Updates() int   { return c.t.at.Updates }
-func (c control) Samples() int   { return c.t.fleet.train.set.Len() }
-func (c control) Leaf() int      { return c.t.fleet.leaf.Capacity }
-func (c control) Batch() int     { return c.t.at.Batch }
-func (c control) BaseBatch() int { return c.t.cfg.batch }
+func (c control) Epoch() int         { return c.t.at.Epoch }
+func (c control) Epochs() int        { return c.t.cfg.epochs }
+func (c control) Updates() int       { return c.t.at.Updates }
+func (c control) Samples() int       { return c.t.fleet.train.set.Len() }
+func (c control) SamplesSeen() int64 { return c.t.at.Samples }
+func (c control) Leaf() int          { return c.t.fleet.leaf.Capacity }
+func (c control) Batch() int         { return c.t.at.Batch }
+func (c control) BaseBatch() int     { return c.t.cfg.batch }
 
 // SetBatch changes the batch size. Gradients already summed keep their place in the update under
 // way; with KeepWeights they also keep their weight, 1/(old batch), which is the final division by

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,61 +49,118 @@ func differentRun(a, b *checkpoint.Checkpoint) string {
 	return difference(a, b)
 }
 
+// trial is a fault of one run.
+type trial struct {
+	kind, devices, loss string
+	victim, update      int
+}
+
+// newTrial draws the i-th trial: every kind in turn, all else at random.
+func newTrial(i int) trial {
+	rng := rand.New(rand.NewPCG(5, uint64(i)))
+	list := []string{"cpu:0,0", "cpu:0,1", "cpu:0,1,2,3", "cpu:0,0,1,1"}[rng.IntN(4)]
+	return trial{kind: []string{"error", "hang", "memory", "kill"}[i%4], devices: list, loss: []string{"stop", "redistribute"}[rng.IntN(2)],
+		victim: rng.IntN(strings.Count(list, ",") + 1), update: 1 + rng.IntN(7)}
+}
+
 // A device that fails, hangs or has no memory left stops the run within its deadline, with an error that names it and
-// the update; or the run goes on without it and ends with the same bits. The last checkpoint is whole.
+// the update; or the run goes on without it and ends with the same bits. A process that is killed leaves a run that
+// goes on with the same bits. The last checkpoint is whole.
 func TestFaults(t *testing.T) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		trainChild(t, dir)
+		return
+	}
 	whole := t.TempDir()
 	if _, err := Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 2, RunDir: whole}); err != nil {
 		t.Fatal(err)
 	}
 	want := lastCheckpoint(t, whole)
-	devices := []string{"cpu:0,0", "cpu:0,1", "cpu:0,1,2,3", "cpu:0,0,1,1"}
-	kinds := []string{"error", "hang", "memory"}
-	faults := 12
+	faults := 16
 	switch {
 	case os.Getenv("BROADSIDE_LONG") != "":
 		faults = 200
 	case testing.Short():
-		faults = 6
+		faults = 8
 	}
 	for i := range faults {
-		kind, list := kinds[i%len(kinds)], devices[i/len(kinds)%len(devices)]
-		victim, update := i%(strings.Count(list, ",")+1), 1+i*5%7
-		loss := []string{"stop", "redistribute"}[i/2%2]
-		t.Run(fmt.Sprintf("%s of device %d of %s in update %d, %s", kind, victim, list, update, loss), func(t *testing.T) {
-			t.Setenv(FaultVariable, fmt.Sprintf("%s %d %d", kind, victim, update))
+		c := newTrial(i)
+		t.Run(fmt.Sprintf("%s of device %d of %s in update %d, %s", c.kind, c.victim, c.devices, c.update, c.loss), func(t *testing.T) {
+			t.Setenv(FaultVariable, fmt.Sprintf("%s %d %d", c.kind, c.victim, c.update))
 			dir := t.TempDir()
 			start := time.Now()
-			_, err := Train(context.Background(), faultRecipe(t, "train.on_device_loss="+loss), Options{Device: list, RunDir: dir, Timeout: 2 * time.Second})
+			var err error
+			if c.kind == "kill" {
+				c.kill(t, dir)
+			} else {
+				_, err = Train(context.Background(), faultRecipe(t, "train.on_device_loss="+c.loss), c.options(dir))
+			}
 			if took := time.Since(start); took > 60*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			if loss == "redistribute" && kind != "memory" {
-				if err != nil {
-					t.Fatal(err)
-				}
-				if d := differentRun(want, lastCheckpoint(t, dir)); d != "" {
-					t.Errorf("it went on with other bits: %s", d)
-				}
-				events, _ := os.ReadFile(filepath.Join(dir, "events.jsonl"))
-				if !strings.Contains(string(events), "going on with other devices") {
-					t.Error("the event log does not tell of the loss")
-				}
-				return
-			}
-			cause := map[string]string{"error": "the device failed", "hang": "does not answer: no headway for 2s", "memory": "out of memory"}[kind]
-			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("update %d: ", update)) || !strings.Contains(err.Error(), cause) {
-				t.Fatalf("error %v", err)
-			}
-			var failed *DeviceError
-			if kind != "memory" && !errors.As(err, &failed) {
-				t.Errorf("%v names no device", err)
-			}
-			if update > 3 {
-				lastCheckpoint(t, dir)
-			}
+			c.check(t, dir, err, want)
 		})
 	}
+}
+
+func (c trial) options(dir string) Options {
+	return Options{Device: c.devices, RunDir: dir, Timeout: 2 * time.Second}
+}
+
+// check holds the run to what it promises after the fault.
+func (c trial) check(t *testing.T, dir string, err error, want *checkpoint.Checkpoint) {
+	t.Helper()
+	if c.kind == "kill" || c.loss == "redistribute" && c.kind != "memory" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := differentRun(want, lastCheckpoint(t, dir)); d != "" {
+			t.Errorf("it went on with other bits: %s", d)
+		}
+		events, _ := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+		if c.kind != "kill" && !strings.Contains(string(events), "going on with other devices") {
+			t.Error("the event log does not tell of the loss")
+		}
+		return
+	}
+	cause := map[string]string{"error": "the device failed", "hang": "does not answer: no headway for 2s", "memory": "out of memory"}[c.kind]
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("update %d: ", c.update)) || !strings.Contains(err.Error(), cause) {
+		t.Fatalf("error %v", err)
+	}
+	var failed *DeviceError
+	if c.kind != "memory" && !errors.As(err, &failed) {
+		t.Errorf("%v names no device", err)
+	}
+	if c.update > 3 {
+		lastCheckpoint(t, dir)
+	}
+}
+
+// childVariable names the run directory of a process of this test that is to be killed, and childDevices its devices.
+const childVariable, childDevices = "BROADSIDE_TEST_CHILD", "BROADSIDE_TEST_CHILD_DEVICES"
+
+// kill trains in a process that is killed by the fault, and goes on with its run, or starts it where nothing was kept.
+func (c trial) kill(t *testing.T, dir string) {
+	t.Helper()
+	child := exec.Command(os.Args[0], "-test.run=^TestFaults$")
+	child.Env = append(os.Environ(), childVariable+"="+dir, childDevices+"="+c.devices)
+	out, err := child.CombinedOutput()
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the process was not killed: %v\n%s", err, out)
+	}
+	t.Setenv(FaultVariable, "")
+	o := c.options(dir)
+	o.Resume = true
+	if _, err := Train(context.Background(), faultRecipe(t), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trainChild is the process that is killed.
+func trainChild(t *testing.T, dir string) {
+	_, err := Train(context.Background(), faultRecipe(t), trial{devices: os.Getenv(childDevices)}.options(dir))
+	t.Fatalf("it was to be killed: %v", err)
 }
 
 func TestFaultVariable(t *testing.T) {

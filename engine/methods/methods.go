@@ -20,8 +20,9 @@ type Training interface {
 	Epoch() int
 	Epochs() int
 	Updates() int
-	// Samples is the size of the training set.
+	// Samples is the size of the training set, SamplesSeen how many were trained on.
 	Samples() int
+	SamplesSeen() int64
 	// Leaf and Batch are in samples. BaseBatch is the recipe's batch size.
 	Leaf() int
 	Batch() int

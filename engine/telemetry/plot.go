@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html"
 	"html/template"
@@ -20,14 +21,35 @@ import (
 // The colours that plots are drawn with stand for CSS variables, by which the page makes them light
 // or dark. Their values only have to differ.
 var (
-	inkColor    = color.RGBA{R: 0x11, G: 0x11, B: 0x01, A: 0xff}
-	gridColor   = color.RGBA{R: 0x11, G: 0x11, B: 0x02, A: 0xff}
-	firstColor  = color.RGBA{R: 0x11, G: 0x11, B: 0x03, A: 0xff}
-	secondColor = color.RGBA{R: 0x11, G: 0x11, B: 0x04, A: 0xff}
-	themeColors = strings.NewReplacer("#111101", "var(--ink)", "#111102", "var(--grid)", "#111103", "var(--first)", "#111104", "var(--second)",
-		// Any font of Arial's widths fits the layout, which is computed with Liberation Sans.
-		"font-family:Liberation Sans;", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif;", "font-variant:none;", "")
+	inkColor  = placeholder(0)
+	gridColor = placeholder(1)
+	// seriesNames are the variables of the lines' colours.
+	seriesNames = []string{"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"}
+	themeColors = newTheme()
 )
+
+func placeholder(number int) color.RGBA {
+	return color.RGBA{R: 0x11, G: 0x11, B: uint8(number + 1), A: 0xff}
+}
+
+// seriesColor is the colour of a line; they repeat.
+func seriesColor(index int) color.RGBA { return placeholder(2 + index%len(seriesNames)) }
+
+// newTheme puts CSS variables in the place of colours.
+func newTheme() *strings.Replacer {
+	// Any font of Arial's widths fits the layout, which is computed with Liberation Sans.
+	pairs := []string{"font-family:Liberation Sans;", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif;", "font-variant:none;", ""}
+	for i, name := range append([]string{"ink", "grid"}, seriesNames...) {
+		c := placeholder(i)
+		pairs = append(pairs, fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B), "var(--"+name+")")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// seriesDashes tells lines apart without their colour; nil is a line without gaps.
+func seriesDashes(index int) []vg.Length {
+	return [][]vg.Length{nil, {5, 3}, {1.5, 2}, {7, 2, 1.5, 2}}[index%4]
+}
 
 // Plots are drawn at the width of a phone, and scaled up from there.
 const (
@@ -40,15 +62,18 @@ type series struct {
 	name   string
 	points plotter.XYs
 	steps  bool // holds its value over an epoch
+	index  int  // of its colour, from 1; 0: its place in the chart
 }
 
-// chart is one plot of the report, over epochs.
+// chart is one plot of a page.
 type chart struct {
 	title  string
+	over   string // the horizontal axis; "" is "epoch"
 	unit   string // of the vertical axis
 	log    bool
 	zero   bool // the vertical axis starts at 0, unless values are below
 	series []series
+	legend bool // in the plot, where there are several series
 }
 
 // svg draws the chart for a page that defines the colours. It returns "" for a chart without points.
@@ -60,7 +85,7 @@ func (c chart) svg() (template.HTML, error) {
 	p := plot.New()
 	c.style(p)
 	for i, s := range c.series {
-		if err := addSeries(p, s, i, len(c.series) > 1); err != nil {
+		if err := addSeries(p, s, i, c.legend && len(c.series) > 1); err != nil {
 			return "", fmt.Errorf("plotting %s: %w", c.title, err)
 		}
 	}
@@ -104,7 +129,7 @@ func (c chart) style(p *plot.Plot) {
 		a.Tick.Label.Font.Size, a.Label.TextStyle.Font.Size = 11, 11
 		a.Label.Padding = 3
 	}
-	p.X.Label.Text, p.Y.Label.Text = "epoch", c.unit
+	p.X.Label.Text, p.Y.Label.Text = cmp.Or(c.over, "epoch"), c.unit
 	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
 	p.Legend.TextStyle.Color, p.Legend.TextStyle.Font.Variant, p.Legend.TextStyle.Font.Size = inkColor, "Sans", 11
 	p.Legend.Top, p.Legend.ThumbnailWidth, p.Legend.Padding = true, 18, 2
@@ -121,10 +146,10 @@ func addSeries(p *plot.Plot, s series, index int, legend bool) error {
 	if err != nil {
 		return err
 	}
-	line.Color = firstColor
-	if index > 0 {
-		line.Color, line.Dashes = secondColor, []vg.Length{5, 3}
+	if s.index > 0 {
+		index = s.index - 1
 	}
+	line.Color, line.Dashes = seriesColor(index), seriesDashes(index)
 	line.Width = 1.6
 	if s.steps {
 		line.StepStyle = plotter.MidStep
@@ -152,7 +177,7 @@ func (c chart) scale(p *plot.Plot) {
 		if p.Y.Max == p.Y.Min {
 			p.Y.Min, p.Y.Max = p.Y.Min-0.5*math.Max(1, math.Abs(p.Y.Min)), p.Y.Max+0.5*math.Max(1, math.Abs(p.Y.Max))
 		}
-		if len(c.series) > 1 {
+		if c.legend && len(c.series) > 1 {
 			c.makeRoom(p)
 		}
 		p.Y.Tick.Marker = plot.TickerFunc(plainTicks)
@@ -178,9 +203,12 @@ func (c chart) inline(svg string) (template.HTML, error) {
 	if !found || !closed {
 		return "", fmt.Errorf("plotting %s: the drawing is not SVG", c.title)
 	}
-	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s over epochs">`, plotWidth, plotHeight, html.EscapeString(c.title))
+	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, plotWidth, plotHeight, html.EscapeString(c.caption()))
 	return template.HTML(head + themeColors.Replace(body)), nil
 }
+
+// caption says what is drawn over what.
+func (c chart) caption() string { return c.title + " over " + cmp.Or(c.over, "epoch") + "s" }
 
 // wholeTicks marks whole numbers only: there is no epoch 2.5.
 func wholeTicks(lo, hi float64) []plot.Tick {

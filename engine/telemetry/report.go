@@ -2,7 +2,7 @@ package telemetry
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"html/template"
@@ -13,10 +13,11 @@ import (
 	"gonum.org/v1/plot/plotter"
 )
 
-//go:embed report.html.tmpl
-var reportText string
+//go:embed *.html.tmpl
+var pageFiles embed.FS
 
-var reportTemplate = template.Must(template.New("report").Parse(reportText))
+// pages are the templates report.html.tmpl and compare.html.tmpl, and the style that they share.
+var pages = template.Must(template.ParseFS(pageFiles, "*.html.tmpl"))
 
 // Units of the vertical axes.
 const (
@@ -70,11 +71,16 @@ func Report(runDir string) error {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
 	p.Recipe = string(recipe)
+	return writePage(filepath.Join(runDir, ReportFile), "report.html.tmpl", p)
+}
+
+// writePage fills in a template.
+func writePage(path, name string, content any) error {
 	var out bytes.Buffer
-	if err := reportTemplate.Execute(&out, p); err != nil {
-		return fmt.Errorf("report of %s: %w", runDir, err)
+	if err := pages.ExecuteTemplate(&out, name, content); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return WriteFile(filepath.Join(runDir, ReportFile), out.Bytes())
+	return WriteFile(path, out.Bytes())
 }
 
 // nameOf names a run by its folder.
@@ -162,13 +168,6 @@ func charts(records []Epoch, events []Event) []chart {
 		}
 		return s
 	}
-	times := func(scale float64, v *float64) *float64 {
-		if v == nil {
-			return nil
-		}
-		scaled := scale * *v
-		return &scaled
-	}
 	eigen := series{name: "eigenvalue"}
 	for _, e := range events {
 		if e.Type == TypeProbe && e.Eigenvalue != nil {
@@ -179,12 +178,12 @@ func charts(records []Epoch, events []Event) []chart {
 		eigen = curve("eigenvalue", false, func(e Epoch) *float64 { return e.Eigenvalue })
 	}
 	return []chart{
-		{title: "Loss", unit: "cross-entropy (nats)", zero: true, series: []series{
+		{title: "Loss", legend: true, unit: "cross-entropy (nats)", zero: true, series: []series{
 			curve("train", false, func(e Epoch) *float64 { return &e.TrainLoss }),
 			curve("test", false, func(e Epoch) *float64 { return e.TestLoss })}},
-		{title: "Accuracy", unit: "correct (%)", series: []series{
-			curve("train", false, func(e Epoch) *float64 { return times(100, &e.TrainAccuracy) }),
-			curve("test", false, func(e Epoch) *float64 { return times(100, e.TestAccuracy) })}},
+		{title: "Accuracy", legend: true, unit: "correct (%)", series: []series{
+			curve("train", false, func(e Epoch) *float64 { return scaled(&e.TrainAccuracy, 100) }),
+			curve("test", false, func(e Epoch) *float64 { return scaled(e.TestAccuracy, 100) })}},
 		{title: "Batch size", unit: unitBatch, log: true, series: []series{
 			curve("batch", true, func(e Epoch) *float64 { b := float64(e.Batch); return &b })}},
 		{title: "Learning rate", unit: unitLR, log: true, series: []series{

@@ -2,7 +2,7 @@
 // adversarial training (Yao, Gholami, Arfeen, Liaw, Gonzalez, Keutzer, Mahoney 2018, "Large batch
 // size training of neural networks with adversarial training and second-order information").
 //
-// After every epoch the largest eigenvalue of the Hessian is measured on one leaf of training
+// After every epoch, or every so many samples, the largest eigenvalue of the Hessian is measured on one leaf of training
 // samples. When it has fallen to 1/EigDecrease of its value at the last growth, or when Patience
 // epochs have passed without growth, the batch and the learning rate grow by the factor Growth. ABSA
 // also attacks a fraction of each leaf with FGSM; the fraction shrinks with each growth and is zero
@@ -20,13 +20,14 @@ import (
 // Options are the method's settings. The defaults are the paper's, used there for every experiment.
 type Options struct {
 	MaxBatch       int     `yaml:"max_batch" doc:"largest batch size in samples"`
-	Patience       int     `yaml:"patience" doc:"epochs without growth after which the batch grows anyway (duration factor)"`
+	Patience       int     `yaml:"patience" doc:"epochs, or probes where probe_every is set, without growth after which the batch grows anyway (duration factor)"`
 	EigDecrease    float64 `yaml:"eig_decrease" doc:"fall of the top eigenvalue that makes the batch grow"`
 	Growth         int     `yaml:"growth" doc:"factor by which batch and learning rate grow"`
 	AttackFraction float64 `yaml:"attack_fraction" doc:"fraction of each leaf that FGSM perturbs at first (abs: always 0)"`
 	Epsilon        float64 `yaml:"epsilon" doc:"FGSM step in units of the network's input"`
 	AttackDecay    float64 `yaml:"attack_decay" doc:"divides the attack fraction at each growth"`
 	AttackUntil    float64 `yaml:"attack_until" doc:"fraction of training after which attacks stop"`
+	ProbeEvery     int     `yaml:"probe_every" doc:"samples between two probes; 0: one after each epoch"`
 	ProbeSamples   int     `yaml:"probe_samples" doc:"training samples the eigenvalue is measured on"`
 	ProbeIters     int     `yaml:"probe_iterations" doc:"most power iterations per probe"`
 	ProbeTolerance float64 `yaml:"probe_tolerance" doc:"relative change at which the power iteration stops"`
@@ -39,8 +40,9 @@ func defaults() *Options {
 }
 
 const (
-	equations = `lambda = largest eigenvalue of the Hessian of the mean loss on probe_samples training samples, after each epoch
-lambda <= (lambda at the last growth)/eig_decrease, or patience epochs without growth:
+	equations = `lambda = largest eigenvalue of the Hessian of the mean loss on probe_samples training samples, after each epoch,
+    or every probe_every samples
+lambda <= (lambda at the last growth)/eig_decrease, or patience epochs (or probes) without growth:
     batch <- growth batch;  lr <- growth lr;  attack_fraction <- attack_fraction/attack_decay
 absa attacks the first attack_fraction of each leaf:
     x <- clamp(x + epsilon sign(dL/dx), smallest and largest of the attacked samples)
@@ -77,14 +79,16 @@ type Method struct {
 	opt   Options
 	leaf  int
 	state state
-	last  *float64 // eigenvalue of the last probe, for the record
+	last  *float64 // eigenvalue of the epoch's last probe, for the record
 	used  float64  // attack fraction of the epoch that just ended, for the record
 }
 
 // state is what a resume needs.
 type state struct {
 	Reference *float64 `json:"reference"` // eigenvalue at the last growth by eigenvalue, or the first one
-	Duration  int      `json:"duration"`  // epochs since the last growth
+	Duration  int      `json:"duration"`  // probes since the last growth
+	Periods   int64    `json:"periods"`   // of ProbeEvery samples that are over
+	Probe     *float64 `json:"probe"`     // eigenvalue of the last probe of the epoch under way
 	Attack    float64  `json:"attack"`    // current fraction
 	Full      bool     `json:"full"`      // the batch has reached its maximum
 }
@@ -100,6 +104,7 @@ func New(name string, o Options) (*Method, error) {
 		methods.Need(o.Epsilon >= 0 && !math.IsInf(o.Epsilon, 0), "epsilon", o.Epsilon, "at least 0"),
 		methods.Need(o.AttackDecay >= 1, "attack_decay", o.AttackDecay, "at least 1"),
 		methods.Need(o.AttackUntil >= 0 && o.AttackUntil <= 1, "attack_until", o.AttackUntil, "between 0 and 1"),
+		methods.Need(o.ProbeEvery >= 0, "probe_every", o.ProbeEvery, "at least 1, or 0 for every epoch"),
 		methods.Need(o.ProbeSamples > 0, "probe_samples", o.ProbeSamples, "at least 1"),
 		methods.Need(o.ProbeIters > 0, "probe_iterations", o.ProbeIters, "at least 1"),
 		methods.Need(o.ProbeTolerance > 0, "probe_tolerance", o.ProbeTolerance, "above 0"),
@@ -135,32 +140,55 @@ func (m *Method) Attack() methods.Attack {
 // LargestBatch is the batch that growth ends at.
 func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
 
-// EpochEnd measures the eigenvalue and grows the batch when one of the two triggers fires.
+// EpochEnd probes where each epoch ends with a probe, and ends the attacks in their time.
 func (m *Method) EpochEnd(t methods.Training) error {
-	m.last, m.used = nil, m.state.Attack
-	if !m.state.Full {
-		if err := m.probe(t); err != nil {
+	m.used = m.state.Attack
+	if m.opt.ProbeEvery == 0 {
+		if err := m.check(t); err != nil {
 			return err
 		}
 	}
-	if m.state.Duration >= m.opt.Patience {
-		if err := m.grow(t, "duration"); err != nil {
-			return err
-		}
-	}
+	m.last, m.state.Probe = m.state.Probe, nil
 	if t.Epoch() >= int(float64(t.Epochs())*m.opt.AttackUntil) {
 		m.state.Attack = 0
 	}
 	return nil
 }
 
-func (m *Method) probe(t methods.Training) error {
+// UpdateEnd probes where another ProbeEvery samples are over.
+func (m *Method) UpdateEnd(t methods.Training, _ methods.Update) error {
+	if m.opt.ProbeEvery == 0 {
+		return nil
+	}
+	periods := t.SamplesSeen() / int64(m.opt.ProbeEvery)
+	if periods == m.state.Periods {
+		return nil
+	}
+	m.state.Periods = periods
+	return m.check(t)
+}
+
+// check measures the eigenvalue and grows the batch when one of the two triggers fires.
+func (m *Method) check(t methods.Training) error {
+	if m.state.Full {
+		return nil
+	}
+	if err := m.measure(t); err != nil {
+		return err
+	}
+	if m.state.Duration >= m.opt.Patience {
+		return m.grow(t, "duration")
+	}
+	return nil
+}
+
+func (m *Method) measure(t methods.Training) error {
 	e, err := t.TopEigenvalue(methods.Probe{Samples: m.opt.ProbeSamples, Options: curvature.Options{
 		K: 1, MaxIterations: m.opt.ProbeIters, Tolerance: m.opt.ProbeTolerance}})
 	if err != nil {
 		return err
 	}
-	m.last = &e.Value
+	m.state.Probe = &e.Value
 	m.state.Duration++
 	switch {
 	case e.Value <= 0:

@@ -69,6 +69,37 @@ func TestEigenvalueTriggerComparesWithTheLastGrowth(t *testing.T) {
 	}
 }
 
+// SVHN has so many samples that the authors probe every 65,536 of them: 8 probes an epoch.
+func TestProbesEverySoManySamples(t *testing.T) {
+	f := newFake(2, 10)
+	m := newMethod(t, func(o *Options) { o.MaxBatch = 1024; o.ProbeEvery = 65536 })
+	if err := m.Prepare(f); err != nil {
+		t.Fatal(err)
+	}
+	var probes []int
+	for f.EpochsDone = 1; f.EpochsDone <= 2; f.EpochsDone++ {
+		for range 531131 / 128 {
+			f.Seen += 128
+			if err := m.UpdateEnd(f, methods.Update{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := m.EpochEnd(f); err != nil {
+			t.Fatal(err)
+		}
+		probes = append(probes, f.Probes)
+	}
+	if want := []int{8, 16}; !reflect.DeepEqual(probes, want) {
+		t.Errorf("%v probes by the end of each epoch; want %v", probes, want)
+	}
+	if want := []string{"2:duration:256"}; !reflect.DeepEqual(f.Triggers, want) {
+		t.Errorf("growth %v; want %v: after the tenth probe", f.Triggers, want)
+	}
+	if m.Report()["eigenvalue"] != 10 {
+		t.Error("the epoch's last probe is not reported")
+	}
+}
+
 func TestEigenvalueGrowthRestartsTheDuration(t *testing.T) {
 	f := newFake(14, 10, 10, 5)
 	play(t, f, newMethod(t, func(*Options) {}))

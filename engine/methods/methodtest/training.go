@@ -14,6 +14,7 @@ type Training struct {
 	EpochsDone, EpochsWanted, UpdatesDone int
 	SampleCount, LeafSize                 int
 	BaseSize, BatchSize                   int
+	Seen                                  int64
 	LR                                    float64 // product of all changes
 	Carry                                 methods.Carry
 	Triggers                              []string  // of growth: epoch:trigger:size
@@ -37,6 +38,9 @@ func (f *Training) Updates() int { return f.UpdatesDone }
 
 // Samples returns SampleCount.
 func (f *Training) Samples() int { return f.SampleCount }
+
+// SamplesSeen returns Seen.
+func (f *Training) SamplesSeen() int64 { return f.Seen }
 
 // Leaf returns LeafSize.
 func (f *Training) Leaf() int { return f.LeafSize }
