@@ -116,7 +116,9 @@ func (s *syncNorm) compute(j *leaves, epochs []int) error {
 		}
 		// A process that has failed goes on with the collectives: the others find out behind them.
 		if s.step.piece < len(s.cuts) {
-			err = errors.Join(err, s.combine(p, s.step.piece))
+			if e := s.combine(p, s.step.piece); e != nil {
+				return errors.Join(err, e)
+			}
 		}
 	}
 	return s.fleet.publish(err, &j.results, 0)

@@ -149,27 +149,32 @@ func TestKilledProcess(t *testing.T) {
 func TestFaultyProcess(t *testing.T) {
 	tinyFolder(t)
 	for i, c := range []struct {
-		kind, want string
-		statuses   []int // mpirun's is that of the first process to end
+		kind, sets, want string
+		statuses         []int // mpirun's is that of the first process to end
 	}{
-		{"kill", "signal 9", []int{137}},
-		{"hang", "update 7: ", []int{exitDevice}},
-		{"error", "update 7: device 0, cpu", []int{exitDevice}},
-		{"memory", "out of memory", []int{exitFailure, exitDevice}},
+		{"kill", "", "signal 9", []int{137}},
+		{"hang", "", "update 7: ", []int{exitDevice}},
+		{"error", "", "update 7: device 0, cpu", []int{exitDevice}},
+		{"memory", "", "out of memory", []int{exitFailure, exitDevice}},
+		{"kill", syncTiny, "signal 9", []int{137}},
+		{"hang", syncTiny, "update 7: ", []int{exitDevice}},
+		{"error", syncTiny, "update 7: device 0, cpu", []int{exitDevice}},
+		{"memory", syncTiny, "out of memory", []int{exitFailure, exitDevice}},
 	} {
-		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i))
-		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+c.kind)
+		run := fmt.Sprint(c.kind, i)
+		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i%4))
+		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+run+c.sets)
 		start := time.Now()
 		if err := cmd.Run(); err == nil {
-			t.Errorf("%s: it went well", c.kind)
+			t.Errorf("%s: it went well", run)
 		}
 		if took := time.Since(start); took > time.Minute {
-			t.Errorf("%s: it took %v", c.kind, took)
+			t.Errorf("%s: it took %v", run, took)
 		}
 		if text := errors.String(); !strings.Contains(text, c.want) || !slices.Contains(c.statuses, cmd.ProcessState.ExitCode()) {
-			t.Errorf("%s: status %d, want one of %d, and an error with %q:\n%s", c.kind, cmd.ProcessState.ExitCode(), c.statuses, c.want, text)
+			t.Errorf("%s: status %d, want one of %d, and an error with %q:\n%s", run, cmd.ProcessState.ExitCode(), c.statuses, c.want, text)
 		}
-		weights(t, c.kind) // the checkpoint of update 4 is whole
+		weights(t, run) // the checkpoint of update 4 is whole
 	}
 }
 
