@@ -59,7 +59,7 @@ func NewBenchmark(o BenchmarkOptions) (*Benchmark, error) {
 		b.Close()
 		return nil, err
 	}
-	b.free = append(b.free, b.trainer.updater.free)
+	b.free = append(b.free, b.trainer.free)
 	return b, nil
 }
 
@@ -127,7 +127,7 @@ func (b *Benchmark) Gradient() error {
 	if err := b.leaves(); err != nil {
 		return err
 	}
-	_, err := b.trainer.fleet.reduce.finish(b.trainer.fleet.sums, b.trainer.pending.leaves)
+	_, err := b.trainer.fleet.reduce.finish(b.trainer.fleet.sums, b.trainer.pending.leaves*b.trainer.fleet.views())
 	return err
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/engine/curvature"
 	"broadside/engine/methods"
@@ -22,6 +23,15 @@ func (c control) SamplesSeen() int64 { return c.t.at.Samples }
 func (c control) Leaf() int          { return c.t.fleet.leaf.Capacity }
 func (c control) Batch() int         { return c.t.at.Batch }
 func (c control) BaseBatch() int     { return c.t.cfg.batch }
+func (c control) Seed() uint64       { return c.t.cfg.seed }
+
+// LargestBatch is an epoch's whole leaves where an update must end in the epoch that it begins in.
+func (c control) LargestBatch() int {
+	if c.t.cfg.dropLast {
+		return c.t.sampler.LeavesPerEpoch() * c.Leaf()
+	}
+	return math.MaxInt
+}
 
 // SetBatch changes the batch size. Gradients already summed keep their place in the update under
 // way; with KeepWeights they also keep their weight, 1/(old batch), which is the final division by
@@ -34,10 +44,15 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 	if err := t.checkSyncBatch(size); err != nil {
 		return err
 	}
+	if size > c.LargestBatch() {
+		return fmt.Errorf("batch size %d is more than an epoch: with batch.drop_last true it would never update", size)
+	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
-		if err := t.fleet.scaleLanes(t.pending.leaves, float64(size)/float64(t.at.Batch)); err != nil {
+		factor := float64(size) / float64(t.at.Batch)
+		if err := t.fleet.scaleLanes(t.pending.places, factor); err != nil {
 			return err
 		}
+		t.twice.scaled(factor)
 	}
 	from := t.at.Batch
 	t.at.Batch = size

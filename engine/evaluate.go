@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -20,8 +21,9 @@ type evaluation struct {
 	on      *resident
 	indices []int32
 	kind    programKind
-	size    int    // samples of a leaf
-	seed    uint64 // of what is random in the program
+	size    int            // samples of a leaf
+	seed    uint64         // of what is random in the program
+	attack  methods.Attack // before it; none without samples
 	results
 }
 
@@ -35,8 +37,13 @@ func (j *evaluation) run(w *worker) error {
 			continue
 		}
 		indices := j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
-		if err := w.gather(j.on, augmentation{}, j.seed, 0, indices); err != nil {
+		if err := w.gather(j.on, augmentation{}, methods.Draw{Seed: j.seed}, indices); err != nil {
 			return err
+		}
+		if j.attack.Samples > 0 {
+			if err := w.perturb(j.on, j.attack, indices); err != nil {
+				return err
+			}
 		}
 		p, err := w.program(programKey{kind: j.kind, n: len(indices)})
 		if err != nil {
@@ -86,10 +93,20 @@ func (f *fleet) runEvaluation(j *evaluation) (Evaluation, error) {
 	return e, nil
 }
 
+// DivergedError says that training has come to a loss from which it cannot go on.
+type DivergedError struct {
+	Loss float64
+	On   string // the data set
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("the loss on %s is %g: training has diverged; a lower optimizer.lr or a longer schedule.warmup_epochs may help", e.On, e.Loss)
+}
+
 // checkLoss refuses a loss that is no number: neither training nor evaluation can go on from it.
 func checkLoss(loss float64, on string) error {
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
-		return fmt.Errorf("the loss on %s is %g: training has diverged; a lower optimizer.lr or a longer schedule.warmup_epochs may help", on, loss)
+		return &DivergedError{Loss: loss, On: on}
 	}
 	return nil
 }

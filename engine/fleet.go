@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"broadside/engine/collective"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -27,21 +29,26 @@ type fleet struct {
 	ghost     int
 	syncBN    bool // statistics are those of a whole batch
 	lanes     int
+	copies    int // of every training sample in an update; 0 is 1
 	bucket    int // cells of gradients that are reduced at a time, at least
 	smooth    float64
+	running   string // the rule of the fold
 	precision kernels.Precision
 
-	workers []*worker
-	results chan result
-	ranks   int               // memories that train together; those of this process are from the first rank on
-	first   int               // rank of the first home
-	homes   []kernels.Device  // a device of each memory, which runs the work on shared memory there
-	comms   []collective.Comm // join the memories; none if there is one
-	waits   []collective.Pending
-	reduce  *reduction
-	board   []float64 // of exchanges with other processes
-	said    []float64
-	fault   *fault
+	workers    []*worker
+	results    chan result
+	ranks      int               // memories that train together; those of this process are from the first rank on
+	first      int               // rank of the first home
+	homes      []kernels.Device  // a device of each memory, which runs the work on shared memory there
+	comms      []collective.Comm // join the memories; none if there is one
+	waits      []collective.Pending
+	reduce     *reduction
+	board      []float64 // of exchanges with other processes
+	said       []float64
+	fault      *fault
+	persistent *persistence     // nil without a persistent attack
+	pair       *pairing         // nil without adversarial twins
+	attacks    []methods.Attack // that the run begins with
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
@@ -58,7 +65,7 @@ type fleet struct {
 
 	scratch kernels.Memory // workspace of passes on shared memory
 	bases   [kernels.MaxBases]kernels.Memory
-	fold    kernels.Pass // a leaf's batch statistics into the running ones; nil without any
+	fold    *folder // batch statistics into the running ones; nil without any
 }
 
 // The operands of arithmetic on parameter-shaped memory.
@@ -72,6 +79,7 @@ type fleetConfig struct {
 	leaf, ghost, lanes int
 	syncBN             bool
 	smoothing          float64
+	running            string            // sequential, scaled or mean; empty is sequential
 	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
 	join               joiner
 	bucket             int // cells
@@ -86,7 +94,7 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
 	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, syncBN: cfg.syncBN, smooth: cfg.smoothing, precision: cfg.precision,
-		lanes: cfg.lanes, bucket: cfg.bucket, results: make(chan result, len(devices)),
+		lanes: cfg.lanes, bucket: cfg.bucket, running: cmp.Or(cfg.running, sequentialFold), results: make(chan result, len(devices)),
 		timeout: cfg.timeout, patience: time.NewTicker(cfg.timeout), fault: cfg.fault}
 	if err := f.settle(devices, cfg.join); err != nil {
 		f.close()
@@ -150,14 +158,8 @@ func (f *fleet) sameDevices() error {
 }
 
 // start allocates what every use of the fleet needs and starts the workers.
-func (f *fleet) start() (err error) {
-	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
-		return fmt.Errorf("allocating parameters: %w", err)
-	}
-	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
-		return fmt.Errorf("allocating running statistics: %w", err)
-	}
-	if f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket)); err != nil {
+func (f *fleet) start() error {
+	if err := f.allocNetwork(); err != nil {
 		return err
 	}
 	for _, w := range f.workers {
@@ -165,6 +167,33 @@ func (f *fleet) start() (err error) {
 		w.serving = true
 	}
 	return nil
+}
+
+// allocNetwork allocates the network's parameters and running statistics and prepares the reduction of its gradients.
+func (f *fleet) allocNetwork() (err error) {
+	if f.params, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
+		return fmt.Errorf("allocating parameters: %w", err)
+	}
+	if f.state, err = f.dev.Alloc(max(f.net.StateCells(), 1)); err != nil {
+		return fmt.Errorf("allocating running statistics: %w", err)
+	}
+	f.reduce, err = newReduction(f, bucketsOf(f.net, f.bucket))
+	return err
+}
+
+// addNormSets gives the network's batch normalisations further parameter sets, before anything is compiled.
+func (f *fleet) addNormSets(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	f.net.AddNormSets(names)
+	if f.dev == nil { // the recipe is only checked
+		return nil
+	}
+	free(f.params, f.state)
+	f.reduce.free()
+	f.params, f.state, f.reduce = nil, nil, nil
+	return f.allocNetwork()
 }
 
 // axpby is the call y = a x + b y over parameter-shaped memory.
@@ -306,10 +335,10 @@ func (f *fleet) close() {
 	f.sync.free()
 	f.train.free()
 	f.test.free()
+	f.pair.free()
+	f.persistent.free()
 	f.reduce.free()
-	if f.fold != nil {
-		f.fold.Free()
-	}
+	f.fold.free()
 	for _, w := range f.workers {
 		w.dev.Close()
 	}

@@ -5,6 +5,7 @@ import (
 
 	"broadside/engine/curvature"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 	"broadside/kernels/philox"
 )
@@ -27,6 +28,7 @@ type hessian struct {
 	grads     []kernels.Memory // scratch of each worker: the gradient of the primal pass
 	primal    []bool           // of each worker: the primal passes are in its seats
 	dot       kernels.Pass
+	mean      kernels.Pass // of a sum over the samples
 	result    kernels.Memory
 	products  int
 }
@@ -75,8 +77,11 @@ func (h *hessian) alloc() (err error) {
 	if h.result, err = f.dev.Alloc(2); err != nil {
 		return err
 	}
-	h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
-		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}})
+	if h.dot, err = f.prepare(kernels.Call{Kernel: kernels.Dot, Shape: kernels.Vector{Count: int64(f.net.ParamCells())},
+		Args: []kernels.Ref{{Base: xBase}, {Base: yBase}, {Base: resultBase}}}); err != nil {
+		return err
+	}
+	h.mean, err = f.prepare(f.axpby(1/float64(len(h.samples)), 0))
 	return err
 }
 
@@ -151,7 +156,7 @@ func (h *hessian) Axpby(a float64, x kernels.Memory, b float64, y kernels.Memory
 	return h.fleet.once(h.fleet.axpby(a, b), x, y)
 }
 
-// Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994).
+// Product computes hv = H v, exactly, by the R-operator (Pearlmutter 1994). After the first it allocates nothing.
 func (h *hessian) Product(v, hv kernels.Memory) error {
 	h.direction = v
 	if err := h.fleet.agree(h.fleet.do(h)); err != nil {
@@ -162,7 +167,7 @@ func (h *hessian) Product(v, hv kernels.Memory) error {
 	if err != nil {
 		return err
 	}
-	return h.Axpby(1/float64(len(h.samples)), sum, 0, hv)
+	return h.fleet.run(h.mean, sum, hv)
 }
 
 // busy reports whether a worker has leaves.
@@ -221,7 +226,7 @@ func (h *hessian) runLeaf(w *worker, i int) error {
 
 // runPrimal leaves activations and their gradients at the worker's seat.
 func (h *hessian) runPrimal(w *worker, p *program, indices []int32) error {
-	if err := w.gather(h.on, augmentation{}, h.seed, 0, indices); err != nil {
+	if err := w.gather(h.on, augmentation{}, methods.Draw{Seed: h.seed}, indices); err != nil {
 		return err
 	}
 	w.bind(h.on)
@@ -234,7 +239,9 @@ func (h *hessian) free() {
 	free(h.result)
 	free(h.sums...)
 	free(h.grads...)
-	if h.dot != nil {
-		h.dot.Free()
+	for _, p := range []kernels.Pass{h.dot, h.mean} {
+		if p != nil {
+			p.Free()
+		}
 	}
 }

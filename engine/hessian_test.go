@@ -52,11 +52,17 @@ func productOn(t *testing.T, devices []kernels.Device, n int, ghost bool, sets .
 // hessianOn returns the Hessian of a new network over n samples of a set.
 func hessianOn(t *testing.T, devices []kernels.Device, set *data.Set, n int, ghost bool, sets ...string) *hessian {
 	t.Helper()
-	tr := startTrainerOn(t, parseRecipe(t, smallText, sets...), &data.Pair{Train: set, Test: set}, devices, Options{}, &tape{})
 	samples := make([]int32, n)
 	for i := range samples {
 		samples[i] = int32(3 * i % set.Len())
 	}
+	return hessianOf(t, devices, set, samples, ghost, sets...)
+}
+
+// hessianOf returns the Hessian of a new network over some samples of a set.
+func hessianOf(t *testing.T, devices []kernels.Device, set *data.Set, samples []int32, ghost bool, sets ...string) *hessian {
+	t.Helper()
+	tr := startTrainerOn(t, parseRecipe(t, smallText, sets...), &data.Pair{Train: set, Test: set}, devices, Options{}, &tape{})
 	h, err := newHessian(tr.fleet, tr.fleet.train, samples, ghost, 1, 0)
 	if err != nil {
 		t.Fatal(err)

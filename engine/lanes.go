@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"broadside/engine/collective"
-	"broadside/engine/graph"
 	"broadside/kernels"
 )
 
@@ -63,24 +62,34 @@ func (f *fleet) scaleLanes(leaves int, factor float64) error {
 	return nil
 }
 
-// leafStats are the batch statistics of each leaf of an update. Every rank gathers those of the others before the fold.
+// leafStats are cells of each leaf of an update, such as its batch statistics. A rank writes those of its own leaves, and
+// gathers the others': before the fold.
 type leafStats struct {
 	cells  int              // of a leaf
 	leaves []kernels.Memory // each leaf's, within a block
 	blocks []kernels.Memory // every rank's leaves side by side
 	sizes  []int            // leaves of each block, a multiple of the ranks
+
+	own, twins []kernels.Memory // of the leaves of an update
 }
 
 // growStats makes room for the batch statistics of so many leaves.
 func (f *fleet) growStats(leaves int) error {
-	s := &f.stats
+	if f.fold == nil {
+		return nil
+	}
+	return f.stats.grow(f, leaves)
+}
+
+// grow makes room for so many leaves.
+func (s *leafStats) grow(f *fleet, leaves int) error {
 	rows := ceilDiv(leaves-len(s.leaves), f.ranks)
-	if rows <= 0 || f.fold == nil {
+	if rows <= 0 {
 		return nil
 	}
 	block, err := f.dev.Alloc(rows * f.ranks * s.cells)
 	if err != nil {
-		return fmt.Errorf("allocating batch statistics: %w", err)
+		return fmt.Errorf("allocating what is kept of each leaf: %w", err)
 	}
 	s.blocks, s.sizes = append(s.blocks, block), append(s.sizes, rows*f.ranks)
 	for i := range rows * f.ranks {
@@ -89,33 +98,45 @@ func (f *fleet) growStats(leaves int) error {
 	return nil
 }
 
-// foldStats folds the leaves' batch statistics into the running ones, in sample order.
-func (f *fleet) foldStats(leaves int) error {
+// foldStats folds the batch statistics of so many places into the running ones of their parameter sets.
+func (f *fleet) foldStats(places int) error {
 	if f.fold == nil {
 		return nil
 	}
+	s := &f.stats
 	if f.sync != nil {
-		return f.foldEach(f.sync.stats)
+		return f.fold.run(f.sync.stats)
 	}
+	if err := s.gather(f, places); err != nil {
+		return err
+	}
+	if f.pair == nil || f.pair.fold == nil {
+		return f.fold.run(s.leaves[:places])
+	}
+	s.own, s.twins = s.own[:0], s.twins[:0]
+	for place, stats := range s.leaves[:places] {
+		if _, _, twin := f.view(place); twin {
+			s.twins = append(s.twins, stats)
+		} else {
+			s.own = append(s.own, stats)
+		}
+	}
+	if err := f.fold.run(s.own); err != nil {
+		return err
+	}
+	return f.pair.fold.run(s.twins)
+}
+
+// gather gives every rank the cells of the first leaves.
+func (s *leafStats) gather(f *fleet, leaves int) error {
 	first := 0
-	for i, block := range f.stats.blocks {
+	for i, block := range s.blocks {
 		if first < leaves {
 			if err := f.collect(block, collective.Comm.AllGather); err != nil {
 				return err
 			}
 		}
-		first += f.stats.sizes[i]
-	}
-	return f.foldEach(f.stats.leaves[:leaves])
-}
-
-func (f *fleet) foldEach(list []kernels.Memory) error {
-	f.bases[graph.StateBase] = f.state
-	for _, stats := range list {
-		f.bases[graph.StatsBase] = stats
-		if err := f.fold.Run(&f.bases); err != nil {
-			return err
-		}
+		first += s.sizes[i]
 	}
 	return nil
 }
@@ -129,7 +150,7 @@ func (f *fleet) prepareTraining() (err error) {
 		return err
 	}
 	for _, w := range f.workers {
-		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})
+		p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: f.leaf.Capacity}))
 		if err != nil {
 			return err
 		}
@@ -142,9 +163,9 @@ func (f *fleet) prepareTraining() (err error) {
 			continue
 		}
 		f.stats.cells = p.StatsCells
-		if f.fold, err = f.prepare(p.Fold...); err != nil {
+		if f.fold, err = newFolder(f, p.Fold, p.StatsCells); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.prepareTwins()
 }

@@ -224,8 +224,8 @@ func TestMeasurementsOnManyDevices(t *testing.T) {
 		if want.HVPs != 2*3+3+2*5 {
 			t.Errorf("%d products", want.HVPs)
 		}
-		for name, devices := range map[string][]kernels.Device{"4 devices": devicetest.Open(t, 4),
-			"2 memories": devicetest.OpenApart(t, 2, 1), "2 memories of 2 devices": devicetest.OpenApart(t, 2, 2)} {
+		for name, devices := range map[string][]kernels.Device{"2 devices": devicetest.Open(t, 2), "4 devices": devicetest.Open(t, 4),
+			"2 memories": devicetest.OpenApart(t, 2, 1), "2 memories of 2 devices": devicetest.OpenApart(t, 2, 2), "4 memories": devicetest.OpenApart(t, 4, 1)} {
 			if got := measure(devices); !reflect.DeepEqual(got, want) {
 				t.Errorf("ghost %t, %s: %+v; want %+v", ghost, name, got, want)
 			}

@@ -118,7 +118,7 @@ func TestProductOnManyMemories(t *testing.T) {
 }
 
 func TestMemoriesThatCannotTrainTogether(t *testing.T) {
-	net, err := openNetwork("resnet8", synthetic(1, 8, 3, 4))
+	net, err := newNetwork("resnet8", synthetic(1, 8, 3, 4))
 	if err != nil {
 		t.Fatal(err)
 	}

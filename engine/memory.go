@@ -22,17 +22,27 @@ type measured interface {
 // need returns what training with a leaf size needs in each memory, for an update of so many samples.
 func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	l := graph.Leaf{Capacity: leaf, In: f.net.Input}
-	p, err := graph.Compile(f.net, l, graph.Options{N: leaf, Ghost: ghost, Sync: f.syncBN, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}, f.homes[0])
+	options := graph.Options{N: leaf, Ghost: ghost, Sync: f.syncBN, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}
+	p, err := graph.Compile(f.net, l, f.persistent.key(programKey{}).persistentOptions(options), f.homes[0])
 	if err != nil {
 		return memoryNeed{}, err
 	}
+	arena, statsCells, row := p.ArenaCells, p.StatsCells, syncRow(p)
+	for _, a := range f.attacks {
+		o := programKey{attack: a.Attack, train: a.TrainMode}.attackOptions(graph.Options{N: min(a.Samples, leaf), Ghost: min(ghost, a.Samples), Precision: f.precision})
+		if p, err = graph.Compile(f.net, l, o, f.homes[0]); err != nil {
+			return memoryNeed{}, err
+		}
+		arena = max(arena, p.ArenaCells)
+	}
 	const cell = 4
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
-	stats := int64(p.StatsCells) * int64(ceilDiv(batch, leaf))
+	leaves := ceilDiv(batch, leaf)
+	stats := int64(statsCells) * int64(leaves*f.views())
 	if f.syncBN {
-		stats = int64(p.StatsCells) + int64(syncRow(p))*int64(1+ceilDiv(ceilDiv(batch, leaf), f.ranks)*f.ranks)
+		stats = int64(statsCells) + int64(row)*int64(1+ceilDiv(leaves, f.ranks)*f.ranks)
 	}
-	return memoryNeed{shared: cell * (params + stats), device: cell * int64(l.Cells()+p.ArenaCells)}, nil
+	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves) + f.persistent.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
 }
 
 // checkMemory refuses training for which there is not enough memory, before anything of it is allocated, and says what

@@ -52,8 +52,14 @@ func TestCheckMemory(t *testing.T) {
 
 // What is planned is what is allocated.
 func TestMemoryNeed(t *testing.T) {
+	for _, method := range []string{"", "methods: [conadv: {}]", "methods: [pgd: {}]", "methods: [free: {}]"} {
+		t.Run(method, func(t *testing.T) { checkMemoryNeed(t, method) })
+	}
+}
+
+func checkMemoryNeed(t *testing.T, method string) {
 	pair := &data.Pair{Train: synthetic(256, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	tr := startTrainer(t, parseRecipe(t, smallText, "batch.size=128"), pair, 1, &tape{})
+	tr := startTrainer(t, parseRecipe(t, smallText+method, "batch.size=128"), pair, 1, &tape{})
 	if err := tr.computeLeaves(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +71,16 @@ func TestMemoryNeed(t *testing.T) {
 	shared := 0
 	for _, m := range append(append(append([]kernels.Memory(nil), f.sums...), tr.updater.slots...), f.stats.blocks...) {
 		shared += 4 * m.Len()
+	}
+	if p := f.pair; p != nil {
+		for _, m := range append(append([]kernels.Memory{p.before}, p.slots[0].rows...), p.slots[1].rows...) {
+			shared += 4 * m.Len()
+		}
+	}
+	if p := f.persistent; p != nil {
+		for _, m := range p.deltas.blocks {
+			shared += 4 * m.Len()
+		}
 	}
 	w := f.workers[0]
 	if device := 4 * (w.seats[0].leaf.Len() + w.seats[0].arena.Len()); need.shared != int64(shared) || need.device != int64(device) {

@@ -70,5 +70,10 @@ func readCheckpoint(path string) (*checkpoint.Found, error) {
 // Evaluate evaluates the model on the test set with the running statistics.
 func (m *Model) Evaluate() (Evaluation, error) { return m.fleet.evaluate(m.fleet.test) }
 
+// Recalibrate computes the model's running statistics anew, by one pass over the training set; the checkpoint stays.
+func (m *Model) Recalibrate() error {
+	return m.fleet.recalibrate(augmentationOf(m.recipe.Data), m.recipe.Train.Seed, m.recipe.Train.Epochs)
+}
+
 // Close frees the model.
 func (m *Model) Close() { m.fleet.close() }

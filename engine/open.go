@@ -24,7 +24,7 @@ import (
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
 	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, syncBN: r.Batch.SyncBN, lanes: r.Batch.Lanes,
-		smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
+		running: r.Batch.Running, smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
 		timeout: cmp.Or(o.Timeout, collective.DefaultTimeout), fault: o.fault}
 }
 
@@ -37,7 +37,7 @@ func joinHomes(o Options) joiner {
 
 // open loads a recipe's data and opens it on devices.
 func open(r *recipe.Recipe, o Options) (*fleet, error) {
-	pair, err := data.Open(data.Spec{Name: r.Data.Name, Path: r.Data.Path, Coarse: r.Data.Coarse, TrainLimit: r.Data.TrainLimit, TestLimit: r.Data.TestLimit})
+	pair, err := data.Open(specOf(r.Data))
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,10 @@ func open(r *recipe.Recipe, o Options) (*fleet, error) {
 		return nil, err
 	}
 	return openOn(r, pair, devices, o)
+}
+
+func specOf(d recipe.Data) data.Spec {
+	return data.Spec{Name: d.Name, Path: d.Path, Coarse: d.Coarse, TrainLimit: d.TrainLimit, TestLimit: d.TestLimit}
 }
 
 // deviceOf is the kind of device that the options name. Of several processes on a machine with GPUs every one takes a
@@ -62,7 +66,7 @@ func deviceOf(o Options) string {
 
 // openOn builds a recipe's network on the devices, which are the fleet's from then on, and gives them the data.
 func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Options) (*fleet, error) {
-	net, err := openNetwork(r.Model.Name, pair.Train)
+	net, err := openNetwork(r.Model, pair.Train)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +81,22 @@ func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Optio
 	return f, nil
 }
 
-// openNetwork builds the named network for a data set.
-func openNetwork(name string, set *data.Set) (*graph.Network, error) {
+// openNetwork builds the recipe's network for a data set.
+func openNetwork(m recipe.Model, set *data.Set) (*graph.Network, error) {
+	net, err := newNetwork(m.Name, set)
+	if err != nil {
+		return nil, err
+	}
+	if m.ZeroInitResidual && net.ZeroResiduals() == 0 {
+		return nil, fmt.Errorf("model.zero_init_residual is true: model %s has no residual block that ends with a batch norm", m.Name)
+	}
+	if m.FCStd > 0 && !net.NormalOutput(m.FCStd) {
+		return nil, fmt.Errorf("model.fc_std is %g: the last layer of model %s is not fully connected", m.FCStd, m.Name)
+	}
+	return net, nil
+}
+
+func newNetwork(name string, set *data.Set) (*graph.Network, error) {
 	input := graph.Dims{H: set.H, W: set.W, C: set.C}
 	net, err := models.New(name, input, set.Classes)
 	if err == nil {
@@ -107,39 +125,15 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 
 // newTrainer makes a trainer with fresh parameters.
 func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
-	t := &trainer{fleet: f, sink: s, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
-		lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
-		at: progress{Batch: r.Batch.Size, LRScale: 1}}
-	if n := f.train.set.Len(); n < r.Batch.Leaf {
-		return nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
-	}
-	if n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf; n*r.Train.Epochs < r.Batch.Size {
-		return nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
-			r.Batch.Size, r.Train.Epochs, n)
-	}
-	var err error
-	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
-		return nil, err
-	}
-	if t.methods, err = openMethods(r); err != nil {
-		return nil, err
-	}
-	for _, m := range t.methods {
-		if err := m.Prepare(control{t}); err != nil {
-			return nil, err
-		}
-	}
-	if t.schedule, err = t.openSchedule(r); err != nil {
-		return nil, err
-	}
-	rule, err := t.openRule(r.Optimizer)
+	t, rule, err := planTrainer(f, r, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.checkSync(); err != nil {
+	t.twice = newTwice(f, t.methods)
+	if err := f.checkMemory(t.plannedBatch(), len(rule.Slots())+t.twice.vectors()); err != nil {
 		return nil, err
 	}
-	if err := f.checkMemory(t.plannedBatch(), len(rule.Slots())); err != nil {
+	if err := f.pair.alloc(f); err != nil {
 		return nil, err
 	}
 	if t.updater, err = newUpdater(f, rule); err != nil {
@@ -147,7 +141,66 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
 	f.state.WriteFloats(0, f.net.InitState())
-	return t, f.prepareTraining()
+	if err := f.prepareTraining(); err != nil {
+		return nil, err
+	}
+	t.phases.alloc(t)
+	return t, t.twice.alloc()
+}
+
+// planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
+// resolves the recipe: every option of its methods is written out.
+func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, error) {
+	chosen, err := openMethods(r) // before the recipe is used: a method may lengthen it
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
+		dropLast: r.Batch.DropLast, lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates},
+		at: progress{Batch: r.Batch.Size, LRScale: 1}}
+	if n := f.train.set.Len(); n < r.Batch.Leaf {
+		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
+	}
+	n := f.train.set.Len() / r.Batch.Leaf * r.Batch.Leaf
+	if r.Batch.DropLast && n < r.Batch.Size {
+		return nil, nil, fmt.Errorf("batch.size %d is more than an epoch of %d samples: with batch.drop_last true it would never update; use a smaller batch.size",
+			r.Batch.Size, n)
+	}
+	if n*r.Train.Epochs < r.Batch.Size {
+		return nil, nil, fmt.Errorf("batch.size %d is more than the run's %d epochs of %d samples: it would never update; use a smaller batch.size or more train.epochs",
+			r.Batch.Size, r.Train.Epochs, n)
+	}
+	if t.sampler, err = data.NewSampler(f.train.set.Len(), r.Batch.Leaf, r.Train.Seed); err != nil {
+		return nil, nil, err
+	}
+	if err := t.openHooks(); err != nil {
+		return nil, nil, err
+	}
+	for _, m := range t.methods {
+		if s, ok := m.Method.(methods.NormSetter); ok {
+			if err := f.addNormSets(s.NormSets()); err != nil {
+				return nil, nil, err
+			}
+		}
+		if err := m.Prepare(control{t}); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := t.checkTogether(); err != nil {
+		return nil, nil, err
+	}
+	if err := f.pairUp(t.methods); err != nil {
+		return nil, nil, err
+	}
+	t.openReplays(r.Batch.Size)
+	if t.schedule, err = t.openSchedule(r); err != nil {
+		return nil, nil, err
+	}
+	if err := t.openPhases(); err != nil {
+		return nil, nil, err
+	}
+	rule, err := t.openRule(r.Optimizer)
+	return t, rule, err
 }
 
 func augmentationOf(d recipe.Data) (a augmentation) {
@@ -164,6 +217,15 @@ func augmentationOf(d recipe.Data) (a augmentation) {
 	return a
 }
 
+// openHooks finds the methods that act on single samples.
+func (t *trainer) openHooks() error {
+	t.openWeigher()
+	if err := t.openSelector(); err != nil {
+		return err
+	}
+	return t.openCopies()
+}
+
 // openMethods makes the recipe's methods and refuses those that conflict.
 func openMethods(r *recipe.Recipe) ([]method, error) {
 	var out []method
@@ -176,6 +238,9 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 		options := info.Options()
 		if err := recipe.Decode(entry, options); err != nil {
 			return nil, err
+		}
+		if l, ok := options.(methods.Lengthener); ok {
+			r.Lengthen(l.Lengthen(r.Batch.Size))
 		}
 		m, err := info.New(options)
 		if err != nil {

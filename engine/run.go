@@ -94,7 +94,7 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 	if err := f.agree(err); err != nil {
 		return nil, err
 	}
-	defer t.updater.free()
+	defer t.free()
 	if run.recipe, err = r.YAML(); err != nil {
 		return nil, err
 	}

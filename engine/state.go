@@ -23,7 +23,8 @@ const (
 	metaClasses  = "broadside.classes"
 	metaRecipe   = "broadside.recipe"
 	metaProgress = "broadside.progress"
-	metaMethod   = "broadside.method." // + name
+	metaMethod   = "broadside.method."   // + name
+	metaNormSets = "broadside.norm_sets" // names of further parameter sets of batch normalisation
 )
 
 // optimizerPrefix starts the names of optimiser state tensors: broadside.momentum.conv1.weight.
@@ -56,6 +57,13 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 			return nil, err
 		}
 	}
+	t.saveDeltas(ck)
+	if err := t.savePair(ck); err != nil {
+		return nil, err
+	}
+	if err := t.savePhases(ck); err != nil {
+		return nil, err
+	}
 	return ck, kernels.Sync(t.fleet.dev) // what was read may be worth nothing
 }
 
@@ -63,10 +71,15 @@ func (f *fleet) saveNetwork(ck *checkpoint.Checkpoint, updates int) error {
 	if err := saveParams(ck, "", f.net, read(f.params)); err != nil {
 		return err
 	}
-	state := read(f.state)
+	if len(f.net.NormSets) > 0 {
+		raw, err := json.Marshal(f.net.NormSets)
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", metaNormSets, err)
+		}
+		ck.Meta[metaNormSets] = string(raw)
+	}
+	saveNorms(ck, "", f.net, read(f.state))
 	for _, n := range f.net.Norms {
-		ck.Tensors[n.Name+".running_mean"] = vector(state[n.Offset : n.Offset+n.C])
-		ck.Tensors[n.Name+".running_var"] = vector(state[n.Offset+n.C : n.Offset+2*n.C])
 		ck.Tensors[n.Name+".num_batches_tracked"] = tensor.New(tensor.WithShape(), tensor.WithBacking([]int64{int64(updates)}))
 	}
 	return nil
@@ -82,6 +95,17 @@ func saveParams(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, ce
 	}
 	return nil
 }
+
+func saveNorms(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, cells []float32) {
+	for _, n := range net.Norms {
+		for i, suffix := range runningSuffixes {
+			ck.Tensors[prefix+n.Name+suffix] = vector(cells[n.Offset+i*n.C : n.Offset+(i+1)*n.C])
+		}
+	}
+}
+
+// runningSuffixes end the names of a layer's running statistics, in the order of the state memory.
+var runningSuffixes = []string{".running_mean", ".running_var"}
 
 func vector(v []float32) *tensor.Dense {
 	return tensor.New(tensor.WithShape(len(v)), tensor.WithBacking(slices.Clone(v)))
@@ -107,7 +131,16 @@ func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
 			}
 		}
 	}
-	return t.checkPlace()
+	if err := t.restorePhases(ck); err != nil {
+		return err
+	}
+	if err := t.checkPlace(); err != nil {
+		return err
+	}
+	if err := t.restoreDeltas(ck); err != nil {
+		return err
+	}
+	return t.restorePair(ck)
 }
 
 // checkPlace refuses a place in training that the data or recipe at hand do not have.
@@ -143,16 +176,17 @@ func (f *fleet) loadNetwork(ck *checkpoint.Checkpoint) error {
 	if err := loadParams(ck, "", f.net, f.params); err != nil {
 		return err
 	}
+	if err := loadNorms(ck, "", f.net, f.state); err != nil {
+		return err
+	}
 	for _, n := range f.net.Norms {
-		for i, suffix := range []string{".running_mean", ".running_var"} {
-			data, err := floats(ck, n.Name+suffix, []int{n.C}, f.net.Name)
-			if err != nil {
-				return err
-			}
-			f.state.WriteFloats(n.Offset+i*n.C, data)
+		for _, suffix := range runningSuffixes {
 			known[n.Name+suffix] = true
 		}
 		known[n.Name+".num_batches_tracked"] = true
+	}
+	if err := f.knowNormSets(ck, known); err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(ck.Tensors)) {
 		if !known[name] && !strings.HasPrefix(name, optimizerPrefix) {
@@ -162,7 +196,50 @@ func (f *fleet) loadNetwork(ck *checkpoint.Checkpoint) error {
 	return nil
 }
 
-func loadParams(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, m kernels.Memory) error {
+// knowNormSets adds the names of the tensors of further parameter sets: whoever does not train uses the first one only.
+func (f *fleet) knowNormSets(ck *checkpoint.Checkpoint, known map[string]bool) error {
+	if _, ok := ck.Meta[metaNormSets]; !ok {
+		return nil
+	}
+	var sets []string
+	if err := decode(ck, metaNormSets, &sets); err != nil {
+		return err
+	}
+	for _, n := range f.net.Norms {
+		for _, set := range sets {
+			for _, suffix := range []string{".weight", ".bias", ".running_mean", ".running_var", ".num_batches_tracked"} {
+				known[n.Name+"_"+set+suffix] = true
+			}
+		}
+	}
+	return nil
+}
+
+// writable is memory of a device, or cells of the host.
+type writable interface {
+	WriteFloats(offset int, src []float32)
+}
+
+// cells are parameters or running statistics on the host.
+type cells []float32
+
+// WriteFloats copies src to the cells at offset.
+func (c cells) WriteFloats(offset int, src []float32) { copy(c[offset:], src) }
+
+func loadNorms(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, m writable) error {
+	for _, n := range net.Norms {
+		for i, suffix := range runningSuffixes {
+			data, err := floats(ck, prefix+n.Name+suffix, []int{n.C}, net.Name)
+			if err != nil {
+				return err
+			}
+			m.WriteFloats(n.Offset+i*n.C, data)
+		}
+	}
+	return nil
+}
+
+func loadParams(ck *checkpoint.Checkpoint, prefix string, net *graph.Network, m writable) error {
 	for _, p := range net.Params {
 		data, err := floats(ck, prefix+p.Name, p.TorchShape(), net.Name)
 		if err != nil {

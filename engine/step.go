@@ -11,14 +11,20 @@ import (
 
 // leaves is the job of computing consecutive leaves of one update, all of one epoch.
 type leaves struct {
-	seed    uint64
-	epoch   int
-	first   int     // place in the update of the first leaf
-	update  int     // under way, from 1
-	last    int     // leaves of the update, if it ends with these, or 0
-	indices []int32 // samples of all leaves
+	draw    methods.Draw
+	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its views
+	update  int       // under way, from 1
+	last    int       // places of the update, if it ends with these, or 0
+	indices []int32   // samples of all leaves
+	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
+	again   *twice  // in the second pass of an update
+	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
+
+	ahead ahead        // leaves of the next update to attack
+	ready *attackSlots // what was attacked for this update, nil if nothing ever is
+	start int          // the update's first leaf, of the run's
 
 	results
 }
@@ -29,34 +35,88 @@ func (j *leaves) busy(w *worker) bool {
 			return true
 		}
 	}
+	for i := range j.ahead.slots {
+		if j.ahead.owns(w, len(j.loss), i) {
+			return true
+		}
+	}
 	return false
 }
 
 func (j *leaves) run(w *worker) error {
-	size := w.fleet.leaf.Capacity
 	for i := range j.loss {
 		if !w.fleet.owns(w, j.first+i) {
 			continue
 		}
-		if err := j.leaf(w, i, j.indices[i*size:(i+1)*size]); err != nil {
+		if err := j.leaf(w, i); err != nil {
 			return err
 		}
 	}
-	return j.fetch(w)
-}
-
-// leaf computes one leaf: gather, attack, forward, backward. Its gradient is added to its lane.
-func (j *leaves) leaf(w *worker, i int, indices []int32) error {
-	f := w.fleet
-	if err := j.fill(w, j.epoch, indices); err != nil {
+	if err := j.ahead.run(w, j); err != nil {
 		return err
 	}
-	p, err := w.program(programKey{kind: trainProgram, n: len(indices)})
+	err := j.fetch(w)
+	if j.weights != nil {
+		j.unweigh(w)
+	}
+	return err
+}
+
+// leaf computes one place of the update: gather, attack, forward, backward. Its gradient is added to its lane.
+func (j *leaves) leaf(w *worker, i int) error {
+	f := w.fleet
+	if err := f.fault.strike(w, j.update); err != nil {
+		return err
+	}
+	leaf, copy, twin := f.view(j.first + i)
+	indices, draw := j.samples(f, leaf), j.draw
+	draw.Copy = copy
+	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
+		return err
+	}
+	if err := j.perturb(w, leaf, twin, indices); err != nil {
+		return err
+	}
+	return j.train(w, i, f.setOf(twin), len(indices))
+}
+
+// samples returns those of a leaf of the update.
+func (j *leaves) samples(f *fleet, leaf int) []int32 {
+	size := f.leaf.Capacity
+	at := (leaf - j.first/f.views()) * size
+	return j.indices[at : at+size]
+}
+
+// perturb attacks the worker's leaf as the methods want, or takes what was attacked before.
+func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error {
+	f := w.fleet
+	switch {
+	case twin && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
+		return w.copyInputs(&w.fromSlot, j.ready.slot(w, leaf))
+	case twin:
+		return w.perturb(f.train, f.pair.Attack, indices)
+	case j.attack.Samples > 0:
+		return w.perturb(f.train, j.attack, indices)
+	}
+	return nil
+}
+
+// train runs the forward and backward pass over a leaf of n samples, through a parameter set.
+func (j *leaves) train(w *worker, i, set, n int) error {
+	f := w.fleet
+	p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: n, set: set, weighted: j.weights != nil}))
 	if err != nil {
 		return err
 	}
+	if j.weights != nil {
+		w.leaf.WriteFloats(int(f.leaf.Weight().Offset), j.weights[i*n:(i+1)*n])
+	}
 	w.bind(f.train)
 	place := j.first + i
+	f.persistent.bind(w, place)
+	if j.again != nil {
+		w.bases[graph.ParamBase] = j.again.params(w, place)
+	}
 	w.bases[graph.GradBase] = f.sums.lane(w, place)
 	if f.begins(place) {
 		if err := w.clear(); err != nil {
@@ -64,31 +124,26 @@ func (j *leaves) leaf(w *worker, i int, indices []int32) error {
 		}
 	}
 	if f.fold != nil {
-		w.bases[graph.StatsBase] = part(f.stats.leaves[place], w.home)
+		w.bases[graph.StatsBase] = j.stats(w, place)
 	}
 	if err := j.pass(w, p, place); err != nil {
 		return err
 	}
-	j.read(w, i, len(indices))
+	j.read(w, i, n)
 	return nil
 }
 
-// fill gathers the samples of a leaf and attacks them.
-func (j *leaves) fill(w *worker, epoch int, indices []int32) error {
-	f := w.fleet
-	if err := f.fault.strike(w, j.update); err != nil {
-		return err
+// passes is how many samples go through a forward and backward pass, attacks included.
+func (j *leaves) passes(f *fleet) int64 {
+	return int64(len(j.loss)*f.leaf.Capacity + j.attackPasses(f))
+}
+
+// stats returns where a leaf's batch statistics go; those of a second pass are dropped.
+func (j *leaves) stats(w *worker, place int) kernels.Memory {
+	if j.again != nil {
+		return j.again.dropped[w.id]
 	}
-	if err := w.gather(f.train, j.augment, j.seed, epoch, indices); err != nil || j.attack.Samples == 0 {
-		return err
-	}
-	a := graph.Attack{Eps: j.attack.Eps, Step: j.attack.Step, Iterations: j.attack.Iterations}
-	p, err := w.program(programKey{kind: attackProgram, n: min(j.attack.Samples, len(indices)), attack: a})
-	if err != nil {
-		return err
-	}
-	w.bind(f.train)
-	return p.main.Run(&w.bases)
+	return part(w.fleet.stats.leaves[place], w.home)
 }
 
 // pass runs the forward and backward pass. Where the leaf is the worker's last of the update, and the worker is alone
@@ -156,7 +211,7 @@ func (u *updater) update(leaves, samples int, lr float64) error {
 	if err := f.foldStats(leaves); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples))}
+	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples)), 1}
 	u.hyper.WriteFloats(0, u.cells[:])
 	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
 	for i, m := range u.slots {

@@ -177,7 +177,7 @@ func (l *lockstep) leafPiece(w *worker, i int, indices []int32) error {
 		return err
 	}
 	if l.piece == 0 {
-		err = l.fill(w, l.epochs[i], indices)
+		err = l.fill(w, i, indices)
 	} else {
 		err = w.begin()
 	}
@@ -199,6 +199,19 @@ func (l *lockstep) leafPiece(w *worker, i int, indices []int32) error {
 		l.read(w, i, len(indices))
 	}
 	return nil
+}
+
+// fill gathers the samples of a leaf and attacks them.
+func (l *lockstep) fill(w *worker, i int, indices []int32) error {
+	f, draw := w.fleet, l.draw
+	draw.Epoch = l.epochs[i]
+	if err := f.fault.strike(w, l.update); err != nil {
+		return err
+	}
+	if err := w.gather(f.train, l.augment, draw, indices); err != nil {
+		return err
+	}
+	return l.perturb(w, i, false, indices)
 }
 
 // cutPieces prepares a synced training pass in pieces, from one cut to the next.
@@ -227,13 +240,14 @@ func (t *trainer) holdLeaves() error {
 	j := &t.job
 	for i := range count {
 		n := len(t.held) * size
-		t.held = append(t.held, t.at.Epoch)
+		t.held = append(t.held, t.phaseEpoch())
 		j.indices = slices.Grow(j.indices[:n], size)[:n+size]
-		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[n:])
+		t.sampler.Leaf(t.phaseEpoch(), t.at.Leaf+i, j.indices[n:])
 	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
 	t.pending.leaves += count
+	t.pending.places += count
 	t.pending.samples += count * size
 	if t.pending.leaves < t.leavesPerUpdate() {
 		return nil
@@ -247,13 +261,19 @@ func (t *trainer) computeHeld() error {
 		return nil
 	}
 	j := &t.job
-	j.seed, j.first, j.augment, j.update, j.attack = t.cfg.seed, 0, t.cfg.augment, t.at.Updates+1, t.attack()
+	j.draw, j.first, j.augment, j.update, j.attack = methods.Draw{Seed: t.cfg.seed}, 0, t.cfg.augment, t.at.Updates+1, t.attack()
 	j.results.resize(len(t.held), t.fleet.leaf.Capacity)
 	if err := t.fleet.sync.compute(j, t.held); err != nil {
 		return err
 	}
 	t.held = t.held[:0]
-	return t.count(j)
+	for i, loss := range j.loss {
+		t.at.EpochLoss += loss
+		t.at.EpochCorrect += j.correct[i]
+		t.pending.loss += loss
+	}
+	t.at.GradPasses += j.passes(t.fleet)
+	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
 }
 
 // computedLeaves is how many leaves have gone into the sums of the current epoch.
@@ -269,7 +289,10 @@ func (t *trainer) checkSync() error {
 		return nil
 	}
 	for _, m := range t.methods {
-		_, perturbs := m.Method.(methods.Perturber)
+		p, perturbs := m.Method.(methods.Perturber)
+		if perturbs && p.Attack().TrainMode {
+			return fmt.Errorf("method %s attacks by the statistics of a leaf, which with batch.sync_bn true are not those of training: drop one of them", m.info.Name)
+		}
 		for _, claim := range m.info.Claims {
 			if !slices.Contains(besideSync, claim) && !(perturbs && claim == "attack") {
 				return fmt.Errorf("method %s, which controls the %s, does not work with batch.sync_bn true: drop one of them", m.info.Name, claim)

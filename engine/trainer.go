@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -16,10 +15,12 @@ import (
 //
 //	for every epoch:
 //	    for every update:
+//	        select samples by their losses            (methods.Selector)
 //	        for every leaf of the update, side by side on the devices:
-//	            gather and augment its samples
-//	            perturb them                          (methods.Perturber)
-//	            forward, backward: gradient sum of its lane
+//	            gather and augment its samples        (methods.Copier)
+//	            perturb them                          (methods.Perturber, methods.Pairer)
+//	            forward, backward: gradient sum of its lane   (methods.Weigher)
+//	        the same leaves again at other parameters (methods.Displacer)
 //	        add the lanes, fold the batch statistics
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
@@ -27,6 +28,7 @@ import (
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
+//	the same for other phases, average           (methods.Replicator)
 //
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
 // the batch may change at any leaf.
@@ -34,14 +36,19 @@ type trainer struct {
 	cfg      trainerConfig
 	fleet    *fleet
 	updater  *updater
-	sampler  *data.Sampler
+	twice    *twice  // nil without a second gradient
+	phases   *phases // nil without phases after the recipe's
+	sampler  leafOrder
 	schedule schedule.Schedule
 	methods  []method
+	weigher  methods.Weigher  // nil if all samples weigh 1
+	selector methods.Selector // nil if all samples are trained on
 	sink     sink
 
 	at      progress
 	pending pending
 	job     leaves
+	scores  scores
 	held    []int         // epochs of the leaves that wait for the rest of their update; only with batch.sync_bn
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
@@ -50,11 +57,12 @@ type trainer struct {
 	epochSamples int64
 }
 
-// trainerConfig is what the loop takes from the recipe.
+// trainerConfig is what the loop takes from the recipe, or from a phase after it.
 type trainerConfig struct {
-	epochs          int
+	epochs          int // of the run, up to the end of the phase
 	evalEvery       int
-	batch           int // samples, a multiple of the leaf
+	batch           int  // samples, a multiple of the leaf
+	dropLast        bool // an update ends in the epoch that it begins in
 	lr              float64
 	seed            uint64
 	augment         augmentation
@@ -80,12 +88,14 @@ type sink interface {
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
 // statistics, the optimiser's and the methods' state.
 type progress struct {
+	Phase      int     `json:"phase"`                    // 0: the recipe's own
+	PhaseFrom  int     `json:"phase_from"`               // epochs completed before it
 	Epoch      int     `json:"epoch"`                    // completed epochs
 	Leaf       int     `json:"leaf"`                     // leaves done of the current epoch
 	Carried    int     `json:"carried_leaves,omitempty"` // leaves of the epoch before that are computed in this one
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
-	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, attacks included
+	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, in attacks and second passes too
 	HVPs       int     `json:"hvps"`        // Hessian-vector products
 	Probes     int     `json:"probes"`
 	Batch      int     `json:"batch"`
@@ -101,8 +111,10 @@ type progress struct {
 
 // pending counts what has been summed for the update under way.
 type pending struct {
-	leaves, samples int
-	loss            float64 // summed over the samples
+	leaves  int     // of the stream of samples
+	places  int     // leaves that were trained on: the copies of those that were selected
+	samples int     // that were selected, not counting copies
+	loss    float64 // summed over the samples of all places
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
@@ -110,8 +122,22 @@ type pending struct {
 func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.startEpoch()
+	for more := true; more; {
+		err := t.trainPhase(ctx)
+		if err == nil {
+			more, err = t.nextPhase()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.checkpoint()
+}
+
+// trainPhase trains to the end of the phase.
+func (t *trainer) trainPhase(ctx context.Context) error {
 	for t.at.Epoch < t.cfg.epochs {
-		if t.at.Leaf == t.sampler.LeavesPerEpoch() {
+		if t.epochDone() {
 			if err := t.endEpoch(); err != nil {
 				return fmt.Errorf("end of epoch %d: %w", t.at.Epoch, err)
 			}
@@ -141,7 +167,13 @@ func (t *trainer) train(ctx context.Context) error {
 			return stop
 		}
 	}
-	return t.checkpoint()
+	return nil
+}
+
+// epochDone reports whether the epoch has no leaf left to train on.
+func (t *trainer) epochDone() bool {
+	left := t.sampler.LeavesPerEpoch() - t.at.Leaf
+	return left == 0 || t.cfg.dropLast && t.pending.leaves == 0 && left < t.leavesPerUpdate()
 }
 
 // stop returns why to stop, if this process or another is to.
@@ -158,31 +190,55 @@ func (t *trainer) computeLeaves() error {
 	if t.fleet.sync != nil {
 		return t.holdLeaves()
 	}
-	size := t.fleet.leaf.Capacity
+	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := t.nextLeaves()
-	j := &t.job
-	j.seed, j.epoch, j.first, j.augment = t.cfg.seed, t.at.Epoch, t.pending.leaves, t.cfg.augment
+	j := t.nextJob()
+	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
-	if t.pending.leaves+count == t.leavesPerUpdate() {
-		j.last = t.leavesPerUpdate()
-	}
-	j.results.resize(count, size)
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
 	for i := range count {
-		t.sampler.Leaf(t.at.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
+		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
-	if err := t.fleet.growStats(t.pending.leaves + count); err != nil {
+	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
 		return err
 	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
+		return err
+	}
+	trained := count
+	if t.selector != nil {
+		var err error
+		if trained, err = t.selectSamples(j, count); err != nil {
+			return err
+		}
+	}
+	places := trained * views
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
+		j.last = t.pending.places + places
+	}
+	j.results.resize(places, size)
+	t.weigh(j)
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
+	for i, loss := range j.loss {
+		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
+			t.at.EpochLoss += loss
+			t.at.EpochCorrect += j.correct[i]
+		}
+		t.pending.loss += loss
+	}
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
+	t.at.GradPasses += j.passes(t.fleet)
 	t.pending.leaves += count
-	t.pending.samples += count * size
-	return t.count(j)
+	t.pending.places += places
+	t.pending.samples += trained * size
+	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
 // nextLeaves is how many leaves are left of the update, or of the epoch if that ends first.
@@ -190,19 +246,19 @@ func (t *trainer) nextLeaves() int {
 	return min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
 }
 
-// count adds up the results of leaves.
-func (t *trainer) count(j *leaves) error {
-	for i := range j.loss {
-		t.at.EpochLoss += j.loss[i]
-		t.at.EpochCorrect += j.correct[i]
-		t.pending.loss += j.loss[i]
+// nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
+func (t *trainer) nextJob() *leaves {
+	if t.twice != nil {
+		return t.twice.next()
 	}
-	t.at.GradPasses += int64(len(j.loss) * (t.fleet.leaf.Capacity + j.attack.Samples*j.attack.Iterations))
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return &t.job
 }
 
 // attack asks the methods how the next leaves are to be perturbed.
 func (t *trainer) attack() methods.Attack {
+	if t.at.Phase > 0 {
+		return methods.Attack{}
+	}
 	for _, m := range t.methods {
 		if p, ok := m.Method.(methods.Perturber); ok {
 			if a := p.Attack(); a.Samples > 0 {
@@ -219,23 +275,38 @@ func (t *trainer) update() error {
 	if err := t.computeHeld(); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.pending.leaves, t.pending.samples, lr); err != nil {
+	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
+	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples}
+	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
+	if err != nil {
 		return err
 	}
-	samples, loss := t.pending.samples, t.pending.loss
-	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity)
-	t.pending = pending{}
+	t.at.GradPasses += passes
+	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
+		return err
+	}
+	if err := t.updater.update(t.pending.places, samples, lr); err != nil {
+		return err
+	}
+	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
+	t.forget()
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: samples, Batch: t.at.Batch, LR: lr,
+		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
 		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
-	return t.endUpdate(methods.Update{Loss: loss / float64(samples), LR: lr, Samples: samples})
+	return t.endUpdate(u)
+}
+
+// forget drops what is left of an update.
+func (t *trainer) forget() {
+	t.pending, t.held = pending{}, t.held[:0]
+	t.twice.forget()
 }
 
 // endUpdate lets the methods act after an update.
 func (t *trainer) endUpdate(u methods.Update) error {
-	for _, m := range t.methods {
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.UpdateEnder); ok {
 			if err := e.UpdateEnd(control{t}, u); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
@@ -248,7 +319,7 @@ func (t *trainer) endUpdate(u methods.Update) error {
 // learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
 // of the one before.
 func (t *trainer) learningRate() float64 {
-	progress := float64(t.at.Epoch) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
+	progress := float64(t.phaseEpoch()) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale
 }
 
@@ -259,7 +330,8 @@ func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
 	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
-	for _, m := range t.methods {
+	t.endEarly(record.TrainAccuracy)
+	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
 			if err := e.EpochEnd(control{t}); err != nil {
 				return fmt.Errorf("method %s: %w", m.info.Name, err)
@@ -288,7 +360,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.computedLeaves() * t.fleet.leaf.Capacity)
+	samples := float64(t.computedLeaves() * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,
@@ -300,5 +372,14 @@ func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Sec
 
 func (t *trainer) checkpoint() error {
 	t.at.WallSeconds = t.wall()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return err
+	}
 	return t.sink.Checkpoint(t)
+}
+
+// free releases what the trainer has of the devices' memory.
+func (t *trainer) free() {
+	t.updater.free()
+	t.twice.free()
 }

@@ -27,16 +27,38 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":  "abs: {max_batch: 128, patience: 1, probe_every: 96}",
-	"absa": "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
-	"fb":   "fb: {base_batch: 16, warmup_epochs: 2}",
-	"gg":   "gg: {max_batch: 64}",
+	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
+	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"batchaug":   "batchaug: {copies: 3}",
+	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"extrap":     "extrap: {inner_rate: 2}",
+	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"gg":         "gg: {max_batch: 64}",
+	"noise":      "noise: {variance: 1, base_batch: 32}",
+	"persample":  "persample",
+	"regime":     "regime: {base_batch: 32, longer: true}",
+	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
+	"smallloss":  "smallloss: {keep: 0.5}",
+	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
+	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
+	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
+	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
+	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
 }
+
+// needs are changes of the small recipe that a method asks for.
+var needs = map[string][]string{"smallloss": {"batch.drop_last=true"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
 	"bf16":          {"train.precision=bf16"},
 	"tf32":          {"train.precision=tf32"},
+	"drop_last":     {"batch.drop_last=true"},
+	"fold scaled":   {"batch.running=scaled"},
+	"fold mean":     {"batch.running=mean"},
 	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
 	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
 }
@@ -60,7 +82,7 @@ func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	if method != "" {
 		text += "methods:\n  - " + settings[method] + "\n"
 	}
-	return parseRecipe(t, text)
+	return parseRecipe(t, text, needs[method]...)
 }
 
 const smallText = `
@@ -137,6 +159,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		switch r.Model.Name {
 		case "linear":
 			return n.Build(n.Linear("fc", n.In(), set.Classes))
+		case "cnn":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -160,7 +185,7 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.updater.free)
+	t.Cleanup(tr.free)
 	return tr
 }
 
@@ -355,6 +380,19 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"sam: {rho: 0}",
+		"sam: {rho: 0, adaptive: true}",
+		"extrap: {inner_rate: 0}",
+		"adabatch: {growth: 1, lr_factor: 1}",
+		"adabatch: {growth: 1, lr_factor: 1, every: 3, warmup_epochs: 2, base_batch: 64}",
+		"batchsched: {at: [1], factor: 1}",
+		"batchaug: {copies: 1}",
+		"noise: {variance: 0}",
+		"regime: {base_batch: 64, longer: true}",
+		"regime: {base_batch: 32, lr: none}",
+		"fgsmrs: {epsilon: 0}",
+		"pgd: {epsilon: 0, iterations: 2}",
+		"free: {epsilon: 0, replays: 1}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -500,7 +538,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -8,6 +8,7 @@ import (
 
 	"broadside/engine/data"
 	"broadside/engine/graph"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -36,6 +37,10 @@ type worker struct {
 	gathers  map[kernels.AugmentShape]kernels.Pass
 	zero     kernels.Pass // clears the gradient memory
 	key      [4]int32
+	start    []float32 // of an attack
+	target   []int32
+	toSlot   kernels.Pass // the leaf's inputs to memory of a pairing, and back
+	fromSlot kernels.Pass
 	reads    []int // leaves of the job whose results were read
 }
 
@@ -44,9 +49,13 @@ type seat struct{ leaf, arena kernels.Memory }
 
 // programKey tells the Programs of one network apart.
 type programKey struct {
-	kind   programKind
-	n      int
-	attack graph.Attack
+	kind       programKind
+	n          int
+	attack     graph.Attack
+	weighted   bool
+	set        int              // parameter set of batch normalisation
+	train      bool             // attack: by batch statistics
+	persistent graph.Persistent // train: attacks too, unless zero
 }
 
 type programKind int
@@ -54,6 +63,7 @@ type programKind int
 const (
 	trainProgram        programKind = iota // forward and backward, batch statistics
 	evalProgram                            // forward, running statistics
+	scoreProgram                           // forward as training does it, batch statistics
 	attackProgram                          // perturbs the leaf
 	hessianProgram                         // primal, then tangent passes; running statistics
 	ghostHessianProgram                    // the same with batch statistics
@@ -140,15 +150,16 @@ func (w *worker) program(k programKey) (*program, error) {
 		return p, w.reserve(p.ArenaCells)
 	}
 	f := w.fleet
-	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision}
+	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision, Set: k.set}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads, o.Sync = true, f.syncBN
+		o.ParamGrads, o.Weighted, o.Sync = true, k.weighted, f.syncBN
+		o = k.persistentOptions(o)
+	case scoreProgram:
 	case evalProgram:
 		o.Frozen, o.Smoothing = true, 0
 	case attackProgram:
-		attack := k.attack
-		o.Frozen, o.InputGrad, o.Attack, o.Smoothing = true, true, &attack, 0
+		o = k.attackOptions(o)
 	case hessianProgram, ghostHessianProgram:
 		o.Frozen, o.ParamGrads, o.Tangent, o.Smoothing, o.Precision = k.kind == hessianProgram, true, true, 0, kernels.F32
 	case lossProgram, ghostLossProgram:
@@ -262,7 +273,7 @@ func (w *worker) bind(r *resident) {
 }
 
 // gather fills the leaf with samples of a data set.
-func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, indices []int32) error {
+func (w *worker) gather(r *resident, a augmentation, d methods.Draw, indices []int32) error {
 	shape := r.shape(len(indices), a)
 	p, ok := w.gathers[shape]
 	if !ok {
@@ -282,7 +293,7 @@ func (w *worker) gather(r *resident, a augmentation, seed uint64, epoch int, ind
 	if err := w.begin(); err != nil {
 		return err
 	}
-	w.key = [4]int32{int32(seed), int32(seed >> 32), int32(epoch), 0}
+	w.key = [4]int32{int32(d.Seed), int32(d.Seed >> 32), int32(d.Epoch), int32(d.Copy)}
 	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
 	w.bind(r)
@@ -293,7 +304,7 @@ func (w *worker) free() {
 	for _, s := range w.seats {
 		free(s.leaf, s.arena)
 	}
-	passes := []kernels.Pass{w.zero}
+	passes := []kernels.Pass{w.zero, w.toSlot, w.fromSlot}
 	for _, p := range w.programs {
 		passes = append(append(append(passes, p.main, p.tangent), p.parts...), p.pieces...)
 	}
@@ -318,30 +329,24 @@ type resident struct {
 func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resident, error) {
 	r := &resident{set: *set}
 	r.set.Images = nil
-	if err := r.alloc(dev, set.Images); err != nil {
+	normal := graph.NormalMemory(mean, std, set.C)
+	if err := r.alloc(dev, set.Images, len(normal)); err != nil {
 		r.free()
 		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
 	}
 	r.labels.WriteInts(0, set.Labels)
-	normal := make([]float32, 2*set.C)
-	for c := range set.C {
-		normal[set.C+c] = 1
-		if mean != nil {
-			normal[c], normal[set.C+c] = mean[c], 1/std[c]
-		}
-	}
 	r.normal.WriteFloats(0, normal)
 	return r, nil
 }
 
-func (r *resident) alloc(dev kernels.Device, images []byte) (err error) {
+func (r *resident) alloc(dev kernels.Device, images []byte, normal int) (err error) {
 	if r.images, err = dev.AllocBytes(images); err != nil {
 		return err
 	}
 	if r.labels, err = dev.Alloc(len(r.set.Labels)); err != nil {
 		return err
 	}
-	r.normal, err = dev.Alloc(2 * r.set.C)
+	r.normal, err = dev.Alloc(normal)
 	return err
 }
 

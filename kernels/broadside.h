@@ -130,6 +130,46 @@ typedef struct bs_sgd {
   double momentum, weight_decay;
 } bs_sgd;
 
+/* Step sizes of their own for `count` tensors (LARS: You et al. 2017; LAMB: You et al. 2020). */
+typedef enum bs_trust_form {
+  BS_TRUST_ONE = 0,      /* ratio = 1, and nothing of what follows */
+  BS_TRUST_NORMS = 1,    /* ratio = coefficient min(w, w_high) / (g + weight_decay w + eps); 1 where w or g is 0 */
+  BS_TRUST_CURVATURE = 2 /* ratio = coefficient / (g + weight_decay + eps) */
+} bs_trust_form;
+
+typedef enum bs_trust_place {
+  BS_TRUST_GAIN_LR = 0, /* the velocity sums steps: learning rate 1, gain = learning rate * ratio */
+  BS_TRUST_GAIN = 1,    /* gain = ratio */
+  BS_TRUST_LR = 2       /* learning rate * ratio, gain 1 */
+} bs_trust_place;
+
+typedef struct bs_trust {
+  int32_t count;
+  int32_t form, place;   /* a bs_trust_form and a bs_trust_place */
+  int32_t mean;          /* 1: g is the mean gradient's as it stands; else it is multiplied by the gradient scale */
+  int32_t larc;          /* 1: at last, ratio = min(ratio / learning rate, 1) */
+  int32_t reserved;
+  double coefficient, weight_decay, eps;
+  double low, high;      /* the ratio is kept between these */
+  double w_high;
+} bs_trust;
+
+typedef struct bs_clip {
+  double max, eps;
+} bs_clip;
+
+/* Adaptive gradient clipping of `units` rows of `fan` weights each (Brock et al. 2021). */
+typedef struct bs_agc {
+  int32_t units, fan;
+  double lambda, floor;
+} bs_agc;
+
+/* Adam's direction (Kingma and Ba 2015), with decoupled weight decay. */
+typedef struct bs_adam {
+  int64_t count;
+  double beta1, beta2, eps, weight_decay;
+} bs_adam;
+
 typedef enum bs_distribution {
   BS_BITS = 0,      /* uint32 */
   BS_UNIFORM = 1,   /* (bits >> 8) * 2^-24, in [0, 1) */
@@ -172,6 +212,10 @@ typedef union bs_shape {
   bs_vector vector;
   bs_pgd pgd;
   bs_sgd sgd;
+  bs_trust trust;
+  bs_clip clip;
+  bs_agc agc;
+  bs_adam adam;
   bs_philox philox;
   bs_fold fold;
   bs_combine combine;
@@ -254,11 +298,34 @@ typedef union bs_shape {
      out = clamp(clean + clamp(x + step sign(grad) - clean, -eps, eps), bounds); out may be x;     \
      sign(0) = 0 */                                                                                \
   X(PGD_STEP, pgd_step, pgd, 5)                                                                    \
-  /* w (updated), g, velocity? (updated; NULL if momentum is 0), hyper[2] = learning rate, gradient scale: \
-     d = scale g + weight_decay w; v = momentum v + d; w -= lr (nesterov ? d + momentum v : v) */  \
+  /* w (updated), g, velocity? (updated; NULL if momentum is 0), hyper[3] = learning rate, gradient scale, gain: \
+     d = gain (scale g + weight_decay w); v = momentum v + d; w -= lr (nesterov ? d + momentum v : v) */ \
   X(SGD, sgd, sgd, 4)                                                                              \
   /* out */                                                                                        \
-  X(PHILOX, philox, philox, 1)
+  X(PHILOX, philox, philox, 1)                                                                     \
+  /* x, z, y: y = a x z + b y; with b = 0 y is not read */                                         \
+  X(MULADD, muladd, vector, 3)                                                                     \
+  /* x, z, out double: the median of |x| / (|z| + a) among the elements where this is finite; the mean of the two \
+     in the middle if they are even in number, NaN if there are none */                            \
+  X(MEDIAN, median, vector, 3)                                                                     \
+  /* g (updated), square: with a micro gradients' sum g and sum of squares, r = g^2 / (a square - g^2) is the squared \
+     mean over the variance; g *= min(max(r / (mean of r), b), 1) (Jiang et al. 2023). An element without a variance \
+     (it is 0 or less) is not in the mean and keeps its g. */                                      \
+  X(SNR, snr, vector, 2)                                                                           \
+  /* norm double, hyper[3] (updated): scale *= min(1, max / (scale norm + eps)) */                 \
+  X(CLIP, clip, clip, 2)                                                                           \
+  /* w, g (updated), hyper[3]: where scale |g_row| > limit = lambda max(|w_row|, floor),           \
+     g_row *= limit / max(scale |g_row|, 1e-6) */                                                  \
+  X(AGC, agc, agc, 3)                                                                              \
+  /* w double[count], g double[count], dot? double[count], hyper[3], out [count][3]: the hyper of each tensor, for \
+     sgd. w and g (of the gradient sum) are norms, or g is a curvature; with dot, the inner products of w and the \
+     gradient sum, g is |gradient + weight_decay w| and the denominator's weight_decay is 0. What the form does not \
+     need may be NULL. */                                                                          \
+  X(TRUST, trust, trust, 5)                                                                        \
+  /* w, g, m (updated), square (updated), hyper[3], correction[2], u: d = scale g;                 \
+     m = beta1 m + (1-beta1) d; square = beta2 square + (1-beta2) d^2;                             \
+     u = correction[0] m / (correction[1] sqrt(square) + eps) + weight_decay w; u may be g */      \
+  X(ADAM, adam, adam, 7)
 
 #define BS_ENUM(NAME, name, shape, args) BS_##NAME,
 typedef enum bs_kernel_id { BS_KERNELS(BS_ENUM) BS_KERNEL_COUNT } bs_kernel_id;

@@ -65,6 +65,16 @@ static inline bool bs_bad_philox(const bs_philox *s) {
   return s->count <= 0 || s->count / 4 > 0xffffffffLL || s->distribution < BS_BITS || s->distribution > BS_RADEMACHER;
 }
 
+static inline bool bs_bad_trust(const bs_trust *s) {
+  return s->count <= 0 || s->form < BS_TRUST_ONE || s->form > BS_TRUST_CURVATURE || s->place < BS_TRUST_GAIN_LR ||
+         s->place > BS_TRUST_LR || !(s->weight_decay >= 0) || !(s->eps >= 0) || !(s->low >= 0) || !(s->high >= s->low) ||
+         !(s->w_high >= 0);
+}
+
+static inline bool bs_bad_adam(const bs_adam *s) {
+  return s->count <= 0 || !(s->beta1 >= 0 && s->beta1 < 1) || !(s->beta2 >= 0 && s->beta2 < 1) || !(s->eps >= 0);
+}
+
 /* bs_bad_shape reports a shape that the kernel refuses. */
 static inline bool bs_bad_shape(int32_t kernel, const bs_shape *shape) {
   switch (kernel) {
@@ -90,7 +100,12 @@ static inline bool bs_bad_shape(int32_t kernel, const bs_shape *shape) {
   case BS_DOT:
   case BS_NORM:
   case BS_MINMAX:
+  case BS_MULADD:
     return shape->vector.count <= 0;
+  case BS_MEDIAN:
+    return shape->vector.count <= 0 || !(shape->vector.a >= 0);
+  case BS_SNR:
+    return shape->vector.count <= 0 || !(shape->vector.a >= 2) || !(shape->vector.b >= 0 && shape->vector.b <= 1);
   case BS_MAXPOOL_FORWARD:
   case BS_MAXPOOL_BACKWARD:
   case BS_MAXPOOL_TANGENT:
@@ -110,6 +125,14 @@ static inline bool bs_bad_shape(int32_t kernel, const bs_shape *shape) {
     return shape->sgd.count <= 0;
   case BS_PHILOX:
     return bs_bad_philox(&shape->philox);
+  case BS_CLIP:
+    return !(shape->clip.max > 0) || !(shape->clip.eps >= 0);
+  case BS_AGC:
+    return shape->agc.units <= 0 || shape->agc.fan <= 0 || !(shape->agc.lambda > 0) || !(shape->agc.floor >= 0);
+  case BS_TRUST:
+    return bs_bad_trust(&shape->trust);
+  case BS_ADAM:
+    return bs_bad_adam(&shape->adam);
   }
   return true;
 }
@@ -139,6 +162,8 @@ static inline uint32_t bs_optional(int32_t kernel, const bs_shape *shape) {
     return 1u << 3; /* bounds */
   case BS_SGD:
     return shape->sgd.momentum != 0 ? 0 : 1u << 2; /* velocity */
+  case BS_TRUST: /* w, g, dot */
+    return (shape->trust.form == BS_TRUST_NORMS ? 0 : 1u << 0) | (shape->trust.form == BS_TRUST_ONE ? 1u << 1 : 0) | 1u << 2;
   }
   return 0;
 }

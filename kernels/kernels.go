@@ -52,6 +52,13 @@ const (
 	PGDStep
 	SGD
 	Philox
+	MulAdd
+	Median
+	SNR
+	Clip
+	AGC
+	Trust
+	Adam
 	KernelCount
 )
 
@@ -65,7 +72,7 @@ var kernelInfo = [KernelCount]struct {
 	{"axpby", 2}, {"add", 3}, {"dot", 3}, {"norm", 2}, {"minmax", 2}, {"maxpool_forward", 3},
 	{"maxpool_backward", 3}, {"maxpool_tangent", 3}, {"avgpool_forward", 2}, {"avgpool_backward", 2},
 	{"dropout", 4}, {"softmax_xent", 7}, {"softmax_xent_tangent", 4}, {"augment", 7}, {"pgd_step", 5},
-	{"sgd", 4}, {"philox", 1},
+	{"sgd", 4}, {"philox", 1}, {"muladd", 3}, {"median", 3}, {"snr", 2}, {"clip", 2}, {"agc", 3}, {"trust", 5}, {"adam", 7},
 }
 
 // String returns the kernel's name in the table.
@@ -178,6 +185,53 @@ type SGDShape struct {
 	Momentum, WeightDecay float64
 }
 
+// TrustForm says what a tensor's ratio is made of.
+type TrustForm int32
+
+// The forms of the Trust kernel; broadside.h has their formulae.
+const (
+	TrustOne TrustForm = iota
+	TrustNorms
+	TrustCurvature
+)
+
+// TrustPlace says what a tensor's ratio multiplies.
+type TrustPlace int32
+
+// The places of the Trust kernel's ratio: the gain together with the learning rate, so that the velocity sums steps;
+// the gain; the learning rate.
+const (
+	TrustGainLR TrustPlace = iota
+	TrustGain
+	TrustLR
+)
+
+// TrustShape makes step sizes for Count tensors.
+type TrustShape struct {
+	Count                         int32
+	Form                          TrustForm
+	Place                         TrustPlace
+	Mean, LARC, _                 int32
+	Coefficient, WeightDecay, Eps float64
+	Low, High                     float64
+	WHigh                         float64
+}
+
+// ClipShape bounds the norm of the mean gradient by Max.
+type ClipShape struct{ Max, Eps float64 }
+
+// AGCShape clips the gradients of Units rows of Fan weights.
+type AGCShape struct {
+	Units, Fan    int32
+	Lambda, Floor float64
+}
+
+// AdamShape is Adam's direction for Count parameters.
+type AdamShape struct {
+	Count                          int64
+	Beta1, Beta2, Eps, WeightDecay float64
+}
+
 // Distribution is what the Philox kernel makes of its random words.
 type Distribution int32
 
@@ -222,6 +276,10 @@ func (SGDShape) shape()     {}
 func (PhiloxShape) shape()  {}
 func (Fold) shape()         {}
 func (Combine) shape()      {}
+func (TrustShape) shape()   {}
+func (ClipShape) shape()    {}
+func (AGCShape) shape()     {}
+func (AdamShape) shape()    {}
 
 // Base numbers one of the memories a pass is run with.
 type Base int32

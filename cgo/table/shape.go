@@ -26,7 +26,8 @@ func putShape(to *C.bs_shape, k kernels.Kernel, s kernels.Shape) error {
 		ok = put[kernels.Fold](to, s)
 	case kernels.BatchNormCombine:
 		ok = put[kernels.Combine](to, s)
-	case kernels.ReLUForward, kernels.ReLUBackward, kernels.Axpby, kernels.Add, kernels.Dot, kernels.Norm, kernels.MinMax:
+	case kernels.ReLUForward, kernels.ReLUBackward, kernels.Axpby, kernels.Add, kernels.Dot, kernels.Norm, kernels.MinMax,
+		kernels.MulAdd, kernels.Median, kernels.SNR:
 		ok = put[kernels.Vector](to, s)
 	case kernels.MaxPoolForward, kernels.MaxPoolBackward, kernels.MaxPoolTangent,
 		kernels.AvgPoolForward, kernels.AvgPoolBackward:
@@ -43,6 +44,14 @@ func putShape(to *C.bs_shape, k kernels.Kernel, s kernels.Shape) error {
 		ok = put[kernels.SGDShape](to, s)
 	case kernels.Philox:
 		ok = put[kernels.PhiloxShape](to, s)
+	case kernels.Clip:
+		ok = put[kernels.ClipShape](to, s)
+	case kernels.AGC:
+		ok = put[kernels.AGCShape](to, s)
+	case kernels.Trust:
+		ok = put[kernels.TrustShape](to, s)
+	case kernels.Adam:
+		ok = put[kernels.AdamShape](to, s)
 	}
 	if !ok {
 		return fmt.Errorf("%s does not take a shape of type %T", k, s)
@@ -74,5 +83,9 @@ func layouts() map[string][2]uintptr {
 		"bs_philox":    {unsafe.Sizeof(kernels.PhiloxShape{}), C.sizeof_bs_philox},
 		"bs_fold":      {unsafe.Sizeof(kernels.Fold{}), C.sizeof_bs_fold},
 		"bs_combine":   {unsafe.Sizeof(kernels.Combine{}), C.sizeof_bs_combine},
+		"bs_clip":      {unsafe.Sizeof(kernels.ClipShape{}), C.sizeof_bs_clip},
+		"bs_agc":       {unsafe.Sizeof(kernels.AGCShape{}), C.sizeof_bs_agc},
+		"bs_trust":     {unsafe.Sizeof(kernels.TrustShape{}), C.sizeof_bs_trust},
+		"bs_adam":      {unsafe.Sizeof(kernels.AdamShape{}), C.sizeof_bs_adam},
 	}
 }

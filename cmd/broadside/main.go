@@ -89,7 +89,7 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "list", Title: "What there is:"})
-	for _, c := range []*cobra.Command{newTrain(), newEval(), newCurvature(), newReport(), newCompare(), newBench()} {
+	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newCurvature(), newReport(), newCompare(), newBench()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}
@@ -131,7 +131,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 
 // wanted names the values of a flag's type.
 var wanted = map[string]string{"int": "a whole number", "uint64": "a whole number, 0 or more", "float64": "a number", "bool": "true or false",
-	"intSlice": "whole numbers, as in 1,2", "duration": "a time, as in 4s"}
+	"intSlice": "whole numbers, as in 1,2", "uintSlice": "whole numbers, 0 or more, as in 1,2", "duration": "a time, as in 4s"}
 
 // flagError says what is wrong with a flag and what would be right.
 func flagError(cmd *cobra.Command, err error) error {

@@ -90,6 +90,26 @@ func TestProcessesHaveTheSameBits(t *testing.T) {
 	}
 }
 
+// All that is measured of a Hessian is the same in any number of processes.
+func TestCurvatureInProcesses(t *testing.T) {
+	tinyFolder(t)
+	must(t, strings.Fields("train tiny.yaml --run run")...)
+	for _, bn := range []string{"eval", "ghost"} {
+		line := "curvature run --json --samples 60 --top 2 --iterations 5 --trace --probes 3 --density --lanczos-steps 4 --starts 2" +
+			" --landscape --dimensions 2 --points 3 --bn " + bn + " --devices "
+		want := must(t, strings.Fields(line+"4")...)
+		for _, n := range []int{1, 2, 4} {
+			cmd, out, errors := mpirun(t, n, line+"1")
+			if err := cmd.Run(); err != nil {
+				t.Fatalf("%d processes: %v\n%s", n, err, errors)
+			}
+			if out.String() != want {
+				t.Errorf("%s: %d processes print %s; want %s", bn, n, out, want)
+			}
+		}
+	}
+}
+
 // A process that is killed ends the others within seconds, and the run goes on from its last checkpoint with another
 // number of processes, with the same bits.
 func TestKilledProcess(t *testing.T) {

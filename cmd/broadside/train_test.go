@@ -65,6 +65,7 @@ func TestQuickstart(t *testing.T) {
 		}
 	}
 	t.Run("eval", func(t *testing.T) { evalAgrees(t, dir, summary) })
+	t.Run("eval under attack", func(t *testing.T) { evalUnderAttack(t, dir, summary) })
 	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
 	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 	t.Run("report", func(t *testing.T) {
@@ -91,7 +92,39 @@ func evalAgrees(t *testing.T, dir string, s telemetry.Summary) {
 			t.Errorf("eval %s: %+v; the summary has accuracy %v and loss %v", path, e, s.TestAccuracy, s.TestLoss)
 		}
 	}
+	e := decode[engine.Evaluation](t, must(t, "eval", dir, "--json", "--recalibrate"))
+	if again := decode[engine.Evaluation](t, must(t, "eval", dir, "--json", "--recalibrate", "--devices", "1")); e != again || e.Loss == s.TestLoss || !(e.Loss > 0) {
+		t.Errorf("recalibrated: %+v and %+v; the loss was %v", e, again, s.TestLoss)
+	}
 	if out := must(t, "eval", dir); !regexp.MustCompile(`^test accuracy \d+\.\d\d% \(\d+ of 100\), loss \d+\.\d+\n$`).MatchString(out) {
+		t.Errorf("eval printed %q", out)
+	}
+}
+
+// evalUnderAttack evaluates under attacks of growing strength; one that may not move a pixel changes nothing.
+func evalUnderAttack(t *testing.T, dir string, s telemetry.Summary) {
+	args := func(more ...string) []string { return append([]string{"eval", dir, "--json", "--attack"}, more...) }
+	none := decode[engine.RobustEvaluation](t, must(t, args("pgd", "--eps", "0", "--steps", "2")...))
+	if none.Accuracy != s.TestAccuracy || none.RobustAccuracy != s.TestAccuracy || none.RobustLoss != s.TestLoss || none.RobustCorrect != none.Correct {
+		t.Errorf("eps 0: %+v; the summary has accuracy %v and loss %v", none, s.TestAccuracy, s.TestLoss)
+	}
+	fgsm := decode[engine.RobustEvaluation](t, must(t, args("fgsm", "--eps", "4/255")...))
+	pgd := decode[engine.RobustEvaluation](t, must(t, args("pgd", "--eps", "4/255", "--steps", "10", "--start", "clean", "--devices", "1")...))
+	if !(s.TestLoss < fgsm.RobustLoss && fgsm.RobustLoss < pgd.RobustLoss) || fgsm.Loss != s.TestLoss {
+		t.Errorf("losses %g, %g under FGSM and %g under PGD: each must be larger", s.TestLoss, fgsm.RobustLoss, pgd.RobustLoss)
+	}
+	if want := (engine.AttackOptions{Name: "pgd", Eps: 4. / 255, Steps: 10, Step: 1. / 255, Seed: 1}); pgd.Attack != want {
+		t.Errorf("attack %+v; want %+v", pgd.Attack, want)
+	}
+	starts := must(t, args("pgd", "--devices", "1")...)
+	if again := must(t, args("pgd", "--devices", "3")...); again != starts {
+		t.Errorf("another number of devices: %s, and %s", again, starts)
+	}
+	if other := must(t, args("pgd", "--attack-seed", "2")...); other == starts {
+		t.Error("another seed begins alike")
+	}
+	out := must(t, "eval", dir, "--attack", "pgd", "--eps", "0.03")
+	if !regexp.MustCompile(`^test accuracy .*\nunder pgd of 10 steps of 0.007500, eps 0.030000: \d+\.\d\d% \(\d+ of 100\), loss \d+\.\d+\n$`).MatchString(out) {
 		t.Errorf("eval printed %q", out)
 	}
 }

@@ -142,17 +142,31 @@ func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model,
 
 func newEval() *cobra.Command {
 	var flags modelFlags
+	var attack attackFlags
+	var recalibrate bool
 	cmd := &cobra.Command{
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
-		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json",
+		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json\n  broadside eval runs/absa --attack pgd --eps 8/255 --steps 10",
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			under, err := attack.options(cmd)
+			if err != nil {
+				return err
+			}
 			m, err := flags.open(cmd, a[0])
 			if err != nil {
 				return err
 			}
 			defer m.Close()
+			if recalibrate {
+				if err := m.Recalibrate(); err != nil {
+					return err
+				}
+			}
+			if under != nil {
+				return evalUnder(cmd, m, *under, flags.json)
+			}
 			e, err := m.Evaluate()
 			if err != nil {
 				return err
@@ -164,7 +178,9 @@ func newEval() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&recalibrate, "recalibrate", false, "evaluate with batch normalisation's running statistics computed anew by a pass over the training set")
 	flags.add(cmd)
+	attack.add(cmd)
 	return cmd
 }
 

@@ -58,13 +58,14 @@ type compiler struct {
 	saved           map[Value]map[string]kernels.Ref
 	logits, dlogits kernels.Ref
 	prob            kernels.Ref
+	numbers, zeros  kernels.Ref // see outputChannels
 	stats           int
 	fold            []kernels.Call
 	cuts            []Cut
 }
 
 func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
-	c := &compiler{net: net, leaf: leaf, opt: o, dev: dev, saved: map[Value]map[string]kernels.Ref{}}
+	c := &compiler{net: net, leaf: leaf, opt: o, dev: dev, saved: map[Value]map[string]kernels.Ref{}, numbers: kernels.None, zeros: kernels.None}
 	for range net.dims {
 		c.value = append(c.value, kernels.None)
 		c.tangent = append(c.tangent, kernels.None)
@@ -78,7 +79,10 @@ func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
 
 func (c *compiler) emit() {
 	if c.opt.Attack != nil {
-		c.saveClean()
+		c.attackInputs()
+	}
+	if c.opt.Persistent != nil {
+		c.applyDelta()
 	}
 	c.pass = forward
 	for _, n := range c.nodes {
@@ -107,6 +111,9 @@ func (c *compiler) emit() {
 	if c.opt.Attack != nil {
 		c.attackStep()
 	}
+	if c.opt.Persistent != nil {
+		c.stepDelta()
+	}
 }
 
 // loss emits the softmax cross-entropy; its gradient comes with it where a backward pass follows.
@@ -118,29 +125,21 @@ func (c *compiler) loss() {
 		c.dlogits = c.buffer(size)
 	}
 	c.call(kernels.SoftmaxXent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes), Smoothing: c.opt.Smoothing},
-		c.logits, c.leaf.Label(), kernels.None, c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+		c.logits, c.labels(), c.weight(), c.leaf.Loss(), c.leaf.Correct(), c.prob, c.dlogits)
+}
+
+// weight is where the samples' weights are, or None if all weigh 1.
+func (c *compiler) weight() kernels.Ref {
+	if !c.opt.Weighted {
+		return kernels.None
+	}
+	return c.leaf.Weight()
 }
 
 func (c *compiler) lossTangent() {
 	c.gradDot[c.net.output] = c.buffer(c.opt.N * c.net.Classes)
 	c.call(kernels.SoftmaxXentTangent, kernels.Softmax{N: i32(c.opt.N), Classes: i32(c.net.Classes)},
-		c.prob, kernels.None, c.tangent[c.net.output], c.gradDot[c.net.output])
-}
-
-// saveClean copies the clean samples and takes their range.
-func (c *compiler) saveClean() {
-	c.pass = prologue
-	count := int64(c.opt.N * c.net.Input.Elems())
-	clean, bounds := c.save(0, "clean", int(count)), c.save(0, "bounds", 2)
-	c.call(kernels.Axpby, kernels.Vector{Count: count, A: 1}, c.leaf.X(), clean)
-	c.call(kernels.MinMax, kernels.Vector{Count: count}, c.leaf.X(), bounds)
-}
-
-func (c *compiler) attackStep() {
-	c.pass = epilogue
-	a := c.opt.Attack
-	shape := kernels.PGD{Count: int64(c.opt.N * c.net.Input.Elems()), Step: a.Step, Eps: a.Eps}
-	c.call(kernels.PGDStep, shape, c.leaf.X(), c.load(0, "clean"), c.grad[0], c.load(0, "bounds"), c.leaf.X())
+		c.prob, c.weight(), c.tangent[c.net.output], c.gradDot[c.net.output])
 }
 
 // finish plans the arena and puts the Program together.
@@ -161,13 +160,10 @@ func (c *compiler) finish() (*Program, error) {
 	}
 	p.Forward, p.Backward = c.calls[forward], c.calls[backward]
 	p.TangentForward, p.TangentBackward = c.calls[tangentForward], c.calls[tangentBackward]
-	if a := c.opt.Attack; a != nil {
-		p.AttackPass = append(p.AttackPass, c.calls[prologue]...)
-		for range a.Iterations {
-			p.AttackPass = append(p.AttackPass, p.Forward...)
-			p.AttackPass = append(p.AttackPass, p.Backward...)
-			p.AttackPass = append(p.AttackPass, c.calls[epilogue]...)
-		}
+	c.attackPass(p)
+	if c.opt.Persistent != nil {
+		p.Forward = append(c.calls[prologue], p.Forward...)
+		p.Backward = append(p.Backward, c.calls[epilogue]...)
 	}
 	return p, nil
 }

@@ -11,15 +11,18 @@ import (
 )
 
 // oddNetwork has what the models of the golden vectors lack: dropout, groups, a scaled shortcut, an average pooling, ReLU and add
-// that cannot be fused, a sum of a value with itself, a shortcut around its own normalisation.
+// that cannot be fused, a sum of a value with itself, a shortcut around its own normalisation, standardised weights in groups
+// and of the first layer, a scaled sum with a normalisation.
 func oddNetwork(t *testing.T) *graph.Network {
 	t.Helper()
 	n := graph.New("odd", graph.Dims{H: 6, W: 5, C: 3}, 4)
-	x := n.Conv2D("conv1", n.In(), 8, graph.Window{R: 3, S: 1, StrideH: 1, StrideW: 1, PadH: 1}, graph.ConvOptions{Bias: true})
+	x := n.Conv2D("conv1", n.In(), 8, graph.Window{R: 3, S: 1, StrideH: 1, StrideW: 1, PadH: 1}, graph.ConvOptions{Bias: true, Standardize: 0.7})
 	a := n.ReLU(x)
 	x = n.Add(a, x) // x is read twice: neither ReLU nor add can be fused
 	x = n.Add(n.BatchNorm("bn1", x), x)
 	x = n.Add(x, n.Scale(x, -0.3))
+	y := n.ReLU(n.Conv2D("conv3", x, 8, graph.Square(3, 1, 1), graph.ConvOptions{Groups: 2, Bias: true, Standardize: 1.7}))
+	x = n.AddScaled(-0.2, y, n.AddScaled(0.4, n.BatchNorm("bn3", y), x))
 	x = n.Dropout(x, 0.3)
 	x = n.Conv2D("conv2", x, 8, graph.Square(3, 2, 1), graph.ConvOptions{Groups: 4})
 	x = n.Add(x, x)

@@ -64,7 +64,7 @@ func (f *fuser) add(i int) {
 			continue
 		}
 		o, isNorm := p.op.(norm)
-		if !isNorm || o.relu || len(p.in) != 1 || n.in[1-side] == p.in[0] {
+		if !isNorm || n.op.(add).factor != 1 || o.relu || len(p.in) != 1 || n.in[1-side] == p.in[0] {
 			continue // x + BN(x) keeps its add: the kernels want two different gradients to write
 		}
 		f.join(n, p, o, []Value{p.in[0], n.in[1-side]})

@@ -330,16 +330,19 @@ func oracles(t *testing.T) []oracle {
 
 // slow says whether a float64 case is left to the long tests: the oracle takes seconds per model.
 func slow(o oracle, model string) bool {
-	return o.name == "float64" && model != "resnet8" && os.Getenv("BROADSIDE_LONG") == ""
+	return o.name == "float64" && model != "resnet8" && model != "nf-resnet8" && os.Getenv("BROADSIDE_LONG") == ""
 }
+
+// large says whether a model is left to the long tests on all devices.
+func large(model string) bool { return model == "nf-resnet50" && os.Getenv("BROADSIDE_LONG") == "" }
 
 func TestGoldenDerivatives(t *testing.T) {
 	for _, o := range oracles(t) {
 		for _, model := range []string{"resnet8", "f1", "c1", "resnet20", "wrn16-2", "2conv3dense", "alexnet-cifar",
-			"alexnet-reduced", "resnet9", "squeezenext7", "vgg11-cifar"} {
+			"alexnet-reduced", "nf-resnet8", "nf-resnet50", "resnet9", "squeezenext7", "vgg11-cifar"} {
 			g := loadGolden(t, model)
 			for mode, want := range g.Modes {
-				if slow(o, model) && !(model == "resnet20" && mode == "train") {
+				if slow(o, model) && !(model == "resnet20" && mode == "train") || large(model) {
 					continue
 				}
 				t.Run(o.name+"/"+model+"/"+mode, func(t *testing.T) {
@@ -423,7 +426,7 @@ func checkSGD(t *testing.T, dev kernels.Device, tol float64, g golden) {
 	b := newBench(t, dev, g)
 	p := b.compile(graph.Options{N: g.SGD.Batch, ParamGrads: true})
 	b.bases[optim.HyperBase], b.bases[optim.SlotBase] = b.alloc(optim.HyperCells), b.alloc(b.net.ParamCells())
-	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1 / float32(g.SGD.Batch)})
+	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1 / float32(g.SGD.Batch), 1})
 	step := append(append(p.Forward, p.Backward...), p.Fold...)
 	step = append(step, optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params)...)
 	c := &checker{t: t, g: g, tol: max(tol, 1e-7)} // lr is rounded to float32 on every device

@@ -8,6 +8,7 @@ package graph
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/kernels"
 )
@@ -35,8 +36,12 @@ type Network struct {
 	Params []Param
 	Norms  []Norm
 
+	// NormSets names the parameter sets of batch normalisation besides the first; see AddNormSets.
+	NormSets []string
+
 	nodes  []node
-	dims   []Dims // of each value
+	dims   []Dims                      // of each value
+	single struct{ params, norms int } // of a single set
 	output Value
 	err    error
 }
@@ -100,6 +105,12 @@ type ConvOptions struct {
 	Bias   bool
 	Groups int  // 0 means 1
 	Init   Init // of the weights; the zero value is HeNormal
+
+	// Standardize above 0 convolves with standardised weights, times a gain for every output channel, times this, as
+	// Brock, De and Smith (2021) do: outputs have variance (Standardize gain)^2 where inputs are independent of variance 1.
+	// The weights start at N(0, 1/fan in), a bias at 0.
+	Standardize float64
+	ZeroGain    bool // the gains start at 0, not 1
 }
 
 // Conv2D adds a convolution with k output channels.
@@ -115,13 +126,33 @@ func (n *Network) Conv2D(name string, x Value, k int, w Window, o ConvOptions) V
 	if o.Groups < 1 || d.C%o.Groups != 0 || k%o.Groups != 0 {
 		return n.fail(name, "%d groups must divide the %d input and %d output channels", o.Groups, d.C, k)
 	}
+	fanIn := w.R * w.S * d.C / o.Groups
+	if o.Standardize < 0 || o.Standardize > 0 && fanIn == 1 {
+		return n.fail(name, "standardising %d weights of each output channel by %g: want several, and a factor above 0", fanIn, o.Standardize)
+	}
 	c := product{w: w, groups: o.Groups, bias: -1}
-	c.weight = n.param(Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init})
+	weight := Param{Name: name + ".weight", Role: Weight, K: k, R: w.R, S: w.S, C: d.C / o.Groups, Init: o.Init}
+	bias := Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1, Init: UniformFanIn, fanIn: fanIn}
+	if o.Standardize > 0 {
+		weight.Init, weight.Std, bias.Init = Normal, 1/math.Sqrt(float64(fanIn)), Zeros
+	}
+	c.weight = n.param(weight)
+	if o.Standardize > 0 {
+		c.standard = n.standardization(name, k, o)
+	}
 	if o.Bias {
-		c.bias = n.param(Param{Name: name + ".bias", Role: Bias, K: k, R: 1, S: 1, C: 1,
-			Init: UniformFanIn, fanIn: w.R * w.S * d.C / o.Groups})
+		c.bias = n.param(bias)
 	}
 	return n.add(c, Dims{h, ww, k}, x)
+}
+
+// standardization adds the gains of a convolution's k output channels.
+func (n *Network) standardization(name string, k int, o ConvOptions) *standard {
+	gain := Param{Name: name + ".gain", Role: Gamma, K: k, R: 1, S: 1, C: 1, Init: Ones}
+	if o.ZeroGain {
+		gain.Init = Zeros
+	}
+	return &standard{gain: n.param(gain), factor: o.Standardize}
 }
 
 // Linear adds a fully connected layer with bias over all elements of a sample; its weights are
@@ -150,21 +181,22 @@ func (n *Network) linear(name string, x Value, k int, bias bool) Value {
 func (n *Network) BatchNorm(name string, x Value) Value {
 	c := n.dims[x].C
 	b := norm{index: len(n.Norms)}
-	b.gamma = n.param(Param{Name: name + ".weight", Role: Gamma, K: c, R: 1, S: 1, C: 1, Init: Ones})
-	b.beta = n.param(Param{Name: name + ".bias", Role: Beta, K: c, R: 1, S: 1, C: 1, Init: Zeros})
-	n.Norms = append(n.Norms, Norm{Name: name, C: c, Offset: n.StateCells()})
+	b.gamma, b.beta = n.normParams(name, c)
 	return n.add(b, n.dims[x], x)
 }
 
 // ReLU adds max(0, x).
 func (n *Network) ReLU(x Value) Value { return n.add(relu{}, n.dims[x], x) }
 
-// Add adds two values of the same size.
-func (n *Network) Add(a, b Value) Value {
+// Add adds two values of the same size; a residual block's branch comes first, its shortcut second.
+func (n *Network) Add(a, b Value) Value { return n.AddScaled(1, a, b) }
+
+// AddScaled computes factor a + b for two values of the same size, in the same order.
+func (n *Network) AddScaled(factor float64, a, b Value) Value {
 	if n.dims[a] != n.dims[b] {
 		return n.fail("add", "sizes differ: %v and %v", n.dims[a], n.dims[b])
 	}
-	return n.add(add{}, n.dims[a], a, b)
+	return n.add(add{factor}, n.dims[a], a, b)
 }
 
 // Scale multiplies by a constant.
@@ -303,7 +335,7 @@ const (
 	LeafBase                        // one leaf's samples and results; see Leaf
 	ImageBase                       // the data set's images, in bytes
 	LabelBase                       // the data set's labels
-	NormalBase                      // mean and 1/std per channel
+	NormalBase                      // how pixels become inputs and back; see Normal
 	TangentBase                     // direction of a Hessian-vector product, laid out like the parameters
 	ProductBase                     // Hessian-vector product, laid out like the parameters
 	FreeBase                        // first base that no Program uses

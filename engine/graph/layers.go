@@ -10,6 +10,7 @@ type product struct {
 	groups       int
 	linear       bool
 	weight, bias int // indices of parameters; bias may be -1
+	standard     *standard
 	relu         bool
 }
 
@@ -29,20 +30,22 @@ func (o product) shape(c *compiler, n node) kernels.Conv2D {
 func (o product) forward(c *compiler, n node) {
 	s := o.shape(c, n)
 	s.ReLU = flag(o.relu)
+	o.standardize(c, n)
 	c.value[n.out] = c.activation(n.out)
-	c.call(kernels.Conv2DForward, s, c.value[n.in[0]], c.param(o.weight, ParamBase), c.param(o.bias, ParamBase), c.value[n.out])
+	c.call(kernels.Conv2DForward, s, c.value[n.in[0]], o.weights(c, n), c.param(o.bias, ParamBase), c.value[n.out])
 }
 
 func (o product) backward(c *compiler, n node) {
 	dy := c.grad[n.out]
 	o.mask(c, n, dy)
 	if c.opt.ParamGrads {
-		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], dy, c.paramGrad(o.weight), c.paramGrad(o.bias))
+		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], dy, o.weightGrad(c, n), c.paramGrad(o.bias))
+		o.standardizeBackward(c, n)
 	}
 	if dx, acc, ok := c.gradOf(n.in[0]); ok {
 		s := o.shape(c, n)
 		s.Accumulate = acc
-		c.call(kernels.Conv2DBackwardInput, s, dy, c.param(o.weight, ParamBase), dx)
+		c.call(kernels.Conv2DBackwardInput, s, dy, o.weights(c, n), dx)
 	}
 }
 
@@ -50,11 +53,12 @@ func (o product) backward(c *compiler, n node) {
 func (o product) tangentForward(c *compiler, n node) {
 	ty := c.activation(n.out)
 	c.tangent[n.out] = ty
-	c.call(kernels.Conv2DForward, o.shape(c, n), c.value[n.in[0]], c.param(o.weight, TangentBase), c.param(o.bias, TangentBase), ty)
+	o.standardizeTangent(c, n)
+	c.call(kernels.Conv2DForward, o.shape(c, n), c.value[n.in[0]], o.weightsTangent(c, n), c.param(o.bias, TangentBase), ty)
 	if tx := c.tangent[n.in[0]]; !tx.IsNone() {
 		s := o.shape(c, n)
 		s.Accumulate = 1
-		c.call(kernels.Conv2DForward, s, tx, c.param(o.weight, ParamBase), kernels.None, ty)
+		c.call(kernels.Conv2DForward, s, tx, o.weights(c, n), kernels.None, ty)
 	}
 	o.mask(c, n, ty)
 }
@@ -63,16 +67,18 @@ func (o product) tangentForward(c *compiler, n node) {
 func (o product) tangentBackward(c *compiler, n node) {
 	dy, tdy := c.grad[n.out], c.gradDot[n.out]
 	o.mask(c, n, tdy)
-	c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], tdy, c.param(o.weight, ProductBase), c.param(o.bias, ProductBase))
+	hw := o.weightProduct(c, n)
+	c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), c.value[n.in[0]], tdy, hw, c.param(o.bias, ProductBase))
 	if tx := c.tangent[n.in[0]]; !tx.IsNone() {
-		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), tx, dy, c.param(o.weight, ProductBase), kernels.None)
+		c.call(kernels.Conv2DBackwardWeight, o.shape(c, n), tx, dy, hw, kernels.None)
 	}
+	o.standardizeProduct(c, n)
 	if tdx, acc, ok := c.gradOf(n.in[0]); ok {
 		s := o.shape(c, n)
 		s.Accumulate = acc
-		c.call(kernels.Conv2DBackwardInput, s, tdy, c.param(o.weight, ParamBase), tdx)
+		c.call(kernels.Conv2DBackwardInput, s, tdy, o.weights(c, n), tdx)
 		s.Accumulate = 1
-		c.call(kernels.Conv2DBackwardInput, s, dy, c.param(o.weight, TangentBase), tdx)
+		c.call(kernels.Conv2DBackwardInput, s, dy, o.weightsTangent(c, n), tdx)
 	}
 }
 
@@ -99,16 +105,19 @@ func (o norm) shape(c *compiler, n node) kernels.BatchNorm {
 }
 
 func (o norm) forward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	perGhost := s.Ghosts() * 2 * int(s.C)
 	layer := c.net.Norms[o.index]
 	running := kernels.Ref{Base: StateBase, Offset: int64(layer.Offset)}
 	stats := kernels.None
-	if !c.opt.Frozen {
+	if !c.opt.Frozen && c.opt.Attack == nil {
 		stats = kernels.Ref{Base: StatsBase, Offset: int64(c.stats)}
 		c.stats += align(perGhost)
 		c.fold = append(c.fold, kernels.Call{Kernel: kernels.BatchNormFold,
 			Shape: kernels.Fold{Ghosts: i32(s.Ghosts()), C: s.C, Momentum: BatchNormMomentum}, Args: []kernels.Ref{stats, running}})
+	}
+	if !c.opt.Frozen {
 		running = kernels.None
 	}
 	if c.opt.Sync {
@@ -124,6 +133,7 @@ func (o norm) forward(c *compiler, n node) {
 const BatchNormMomentum = 0.1
 
 func (o norm) backward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	dx, dres, acc := o.targets(c, n)
 	s.Accumulate = acc
@@ -137,6 +147,7 @@ func (o norm) backward(c *compiler, n node) {
 }
 
 func (o norm) tangentForward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	tx := c.zeroIfNone(n.in[0])
 	tres := kernels.None
@@ -150,6 +161,7 @@ func (o norm) tangentForward(c *compiler, n node) {
 }
 
 func (o norm) tangentBackward(c *compiler, n node) {
+	o = o.ofSet(c)
 	s := o.shape(c, n)
 	tdx, tdres, acc := o.targets(c, n)
 	s.Accumulate = acc
@@ -221,17 +233,17 @@ func (relu) tangentBackward(c *compiler, n node) {
 	}
 }
 
-// add is a + b where it could not be fused.
-type add struct{}
+// add is factor a + b where it could not be fused.
+type add struct{ factor float64 }
 
-func (add) forward(c *compiler, n node) {
+func (o add) forward(c *compiler, n node) {
 	c.value[n.out] = c.activation(n.out)
-	c.call(kernels.Add, c.sum(n), c.value[n.in[0]], c.value[n.in[1]], c.value[n.out])
+	c.call(kernels.Add, o.sum(c, n), c.value[n.in[0]], c.value[n.in[1]], c.value[n.out])
 }
 
-func (add) backward(c *compiler, n node) { c.spread(n, c.grad[n.out]) }
+func (o add) backward(c *compiler, n node) { o.spread(c, n, c.grad[n.out]) }
 
-func (add) tangentForward(c *compiler, n node) {
+func (o add) tangentForward(c *compiler, n node) {
 	a, b := c.tangent[n.in[0]], c.tangent[n.in[1]]
 	switch {
 	case a.IsNone() && b.IsNone():
@@ -239,25 +251,30 @@ func (add) tangentForward(c *compiler, n node) {
 	case a.IsNone():
 		c.tangent[n.out] = b
 		return
-	case b.IsNone():
+	case b.IsNone() && o.factor == 1:
 		c.tangent[n.out] = a
 		return
 	}
 	c.tangent[n.out] = c.activation(n.out)
-	c.call(kernels.Add, c.sum(n), a, b, c.tangent[n.out])
+	if b.IsNone() {
+		c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(n.out)), A: o.factor}, a, c.tangent[n.out])
+		return
+	}
+	c.call(kernels.Add, o.sum(c, n), a, b, c.tangent[n.out])
 }
 
-func (add) tangentBackward(c *compiler, n node) { c.spread(n, c.gradDot[n.out]) }
+func (o add) tangentBackward(c *compiler, n node) { o.spread(c, n, c.gradDot[n.out]) }
 
-func (c *compiler) sum(n node) kernels.Vector {
-	return kernels.Vector{Count: int64(c.elems(n.out)), A: 1, B: 1}
+func (o add) sum(c *compiler, n node) kernels.Vector {
+	return kernels.Vector{Count: int64(c.elems(n.out)), A: o.factor, B: 1}
 }
 
 // spread hands the gradient of a sum to its terms.
-func (c *compiler) spread(n node, dy kernels.Ref) {
-	for _, v := range n.in {
+func (o add) spread(c *compiler, n node, dy kernels.Ref) {
+	for i, v := range n.in {
 		if dx, acc, ok := c.gradOf(v); ok {
-			c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(v)), A: 1, B: float64(acc)}, dy, dx)
+			factor := []float64{o.factor, 1}[i]
+			c.call(kernels.Axpby, kernels.Vector{Count: int64(c.elems(v)), A: factor, B: float64(acc)}, dy, dx)
 		}
 	}
 }

@@ -13,7 +13,7 @@ type Role int
 const (
 	Weight Role = iota // of a convolution or linear layer
 	Bias               // of a convolution or linear layer
-	Gamma              // scale of a batch normalisation
+	Gamma              // scale of a batch normalisation, gain of standardised weights
 	Beta               // shift of a batch normalisation
 )
 
@@ -26,6 +26,7 @@ const (
 	UniformFanIn             // U(-1/sqrt(fan in), 1/sqrt(fan in)): PyTorch's default
 	Ones
 	Zeros
+	Normal // N(0, Std^2)
 )
 
 // Param is one trainable tensor, stored [K][R][S][C] in float32 at Offset of the parameter memory.
@@ -37,7 +38,8 @@ type Param struct {
 	K, R, S, C int
 	Offset     int
 	Init       Init
-	fanIn      int // of the layer, for biases
+	Std        float64 // of Normal
+	fanIn      int     // of the layer, for biases
 }
 
 // Size is the number of elements.
@@ -85,6 +87,8 @@ func (p Param) sampler(s *philox.Stream) func() float64 {
 	case UniformFanIn:
 		bound := 1 / math.Sqrt(float64(fanIn))
 		return func() float64 { return bound * (2*s.Float64() - 1) }
+	case Normal:
+		return func() float64 { return p.Std * s.Norm() }
 	case Ones:
 		return func() float64 { return 1 }
 	}

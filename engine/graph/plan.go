@@ -71,11 +71,7 @@ func (c *compiler) lifetimes(pinned []kernels.Ref) {
 			b.last = total
 		}
 	}
-	if c.opt.Attack != nil { // the passes between prologue and epilogue repeat
-		for _, r := range c.saved[0] {
-			c.virtual(r).last = total
-		}
-	}
+	c.keepAttack(total)
 }
 
 // firstFit returns the lowest offset at which b overlaps no buffer alive with it.

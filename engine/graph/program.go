@@ -19,14 +19,10 @@ type Options struct {
 	Tangent    bool // tangent passes for Hessian-vector products; needs ParamGrads
 	Smoothing  float64
 	Precision  kernels.Precision // of the factors of products in convolutions and linear layers
-	Attack     *Attack           // emits the attack pass; needs Frozen and InputGrad
-}
-
-// Attack is a projected sign-gradient attack on a leaf's first N samples, in place, from a clean
-// start, clamped to the smallest and largest value of those samples (Yao et al. 2018 clamp so).
-type Attack struct {
-	Eps, Step  float64 // in units of the network's input
-	Iterations int
+	Weighted   bool              // every sample's loss counts by its weight in the leaf
+	Attack     *Attack           // emits the attack pass; needs InputGrad, and leaves no batch statistics
+	Persistent *Persistent       // attacks while it trains; needs InputGrad
+	Set        int               // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
 }
 
 // Program is a compiled network: passes over one arena. Sums, not means: Backward adds the gradient of
@@ -40,7 +36,7 @@ type Program struct {
 	Backward        []kernels.Call // after Forward
 	TangentForward  []kernels.Call // after Backward; may be repeated with other directions
 	TangentBackward []kernels.Call // after TangentForward
-	AttackPass      []kernels.Call // everything at once: inputs -> perturbed inputs
+	AttackPass      []kernels.Call // everything at once: inputs, and Start and Target if wanted -> perturbed inputs
 	Fold            []kernels.Call // stats memory -> running statistics
 	Cuts            []Cut          // of a synced Program, in order
 
@@ -48,6 +44,8 @@ type Program struct {
 	StatsCells int
 	Logits     kernels.Ref // [N][Classes]
 	InputGrad  kernels.Ref // [N][H][W][C], if asked for
+	Start      kernels.Ref // [N][H][W][C] of an attack with a random start: what is added to the clean samples
+	Target     kernels.Ref // int32[N] of a targeted attack
 }
 
 // GradientDone returns after how many calls of Backward the gradient is final from a cell of it on.
@@ -92,8 +90,11 @@ func (l Leaf) Key() kernels.Ref { return l.Index().At(align(l.Capacity)) }
 func (l Leaf) Loss() kernels.Ref    { return l.Key().At(align(4)) }
 func (l Leaf) Correct() kernels.Ref { return l.Loss().At(align(l.Capacity)) }
 
+// Weight holds the samples' weights, of Programs that are weighted.
+func (l Leaf) Weight() kernels.Ref { return l.Correct().At(align(l.Capacity)) }
+
 // Cells is the size of the leaf's memory.
-func (l Leaf) Cells() int { return int(l.Correct().Offset) + align(l.Capacity) }
+func (l Leaf) Cells() int { return int(l.Weight().Offset) + align(l.Capacity) }
 
 // Gather returns the call that fills a leaf's first n samples and labels from the data set.
 func (l Leaf) Gather(s kernels.AugmentShape) kernels.Call {
@@ -131,10 +132,18 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("a ghost of %d samples: must be between 1 and %d", o.Ghost, o.N)
 	case o.Tangent && !o.ParamGrads:
 		return fmt.Errorf("tangent passes need parameter gradients")
-	case o.Sync && (o.Frozen || o.Tangent || o.Ghost != o.N):
-		return fmt.Errorf("statistics of all leaves go with neither frozen ones nor tangents nor ghosts")
-	case o.Attack != nil && (!o.Frozen || !o.InputGrad):
-		return fmt.Errorf("an attack needs frozen statistics and the input's gradient")
+	case o.Sync && (o.Frozen || o.Tangent || o.Attack != nil || o.Ghost != o.N):
+		return fmt.Errorf("statistics of all leaves go with neither frozen ones nor tangents nor attacks nor ghosts")
+	case o.Set < 0 || o.Set > len(net.NormSets):
+		return fmt.Errorf("parameter set %d of batch normalisation: there are %d", o.Set, 1+len(net.NormSets))
+	}
+	if o.Persistent != nil && (!o.InputGrad || o.Tangent || o.Attack != nil) {
+		return fmt.Errorf("a persistent attack needs the input's gradient, no tangent passes and no other attack")
+	}
+	if o.Attack != nil {
+		if err := o.Attack.check(o); err != nil {
+			return err
+		}
 	}
 	if o.Frozen || o.Sync {
 		return nil

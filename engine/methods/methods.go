@@ -10,6 +10,7 @@ import (
 	"sort"
 
 	"broadside/engine/curvature"
+	"broadside/engine/graph"
 	"broadside/engine/optim"
 	"broadside/engine/schedule"
 )
@@ -27,6 +28,10 @@ type Training interface {
 	Leaf() int
 	Batch() int
 	BaseBatch() int
+	// Seed is the recipe's.
+	Seed() uint64
+	// LargestBatch is the largest batch that SetBatch takes.
+	LargestBatch() int
 	// SetBatch changes the batch size from the next leaf on; an update under way takes the new size.
 	// The trigger is recorded.
 	SetBatch(size int, carry Carry, trigger string) error
@@ -61,15 +66,43 @@ type Method interface {
 	Prepare(t Training) error
 }
 
-// Attack is a sign-gradient attack on the first Samples samples of every leaf; 0 samples is none.
+// Attack is a sign-gradient attack on samples. What is random in it is drawn anew for every sample, in every epoch.
 type Attack struct {
-	Samples    int
-	Eps, Step  float64
-	Iterations int
+	graph.Attack
+	Samples    int     // the first of every leaf; 0 is none
+	CleanStart float64 // probability that a leaf's attack begins at the clean samples in spite of RandomStart
+	TrainMode  bool    // normalise by the batch's own statistics, which are not kept, and drop out; otherwise by the running ones
+	Set        int     // parameter set of batch normalisation: 0, or one of NormSets from 1
 }
 
 // Perturber attacks samples before they are trained on.
 type Perturber interface{ Attack() Attack }
+
+// Pair is training on an adversarial twin of every leaf as well as on the leaf: the same samples, attacked, through the
+// parameter set of the attack. Samples of both count the same in the gradient. An update is as many leaves as without.
+type Pair struct {
+	Attack Attack // no samples: no twins
+	// Stale attacks a leaf beside the gradients of the update before its own, so by parameters that are one update old;
+	// the leaves of the first update are attacked in it. It needs TrainMode.
+	Stale bool
+}
+
+// Pairer trains on pairs. It claims the "attack".
+type Pairer interface{ Pair() Pair }
+
+// Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
+// batch, which is kept from batch to batch.
+type Replay struct {
+	Times  int
+	Attack graph.Persistent
+}
+
+// Replayer replays batches, which are whole and of one epoch. It claims the "attack" and the "batch".
+type Replayer interface{ Replay() Replay }
+
+// NormSetter gives all batch normalisations further parameter sets: scale, shift and running statistics of their own.
+// Networks are evaluated with the first set, which has no name. It claims the "batch norm sets".
+type NormSetter interface{ NormSets() []string }
 
 // Update is an update that was just made.
 type Update struct {
@@ -78,10 +111,85 @@ type Update struct {
 	Samples int
 }
 
+// Draw names a random draw for training samples: it is a function of the seed, the epoch, the copy and the sample.
+type Draw struct {
+	Seed        uint64
+	Epoch, Copy int
+}
+
+// Copier trains on several augmented copies of every sample of a batch. It claims the "samples".
+type Copier interface{ Copies() int }
+
+// Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
+// and allocates nothing in the steady state.
+type Selector interface {
+	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select.
+	Keep(t Training, leaves int) int
+	// Select fills kept with places of samples, in increasing order.
+	Select(d Draw, samples []int32, losses []float32, kept []int)
+}
+
+// Weigher weighs the loss of every training sample; the gradient's divisor stays the number of samples. It claims the
+// "sample weights" and allocates nothing in the steady state.
+type Weigher interface {
+	Weigh(t Training, d Draw, samples []int32, weights []float32)
+}
+
+// Lengthener is implemented by the options of a method that trains longer.
+type Lengthener interface {
+	// Lengthen returns the factor of the recipe's epochs and milestones for a batch size, and notes it in the options, so
+	// that the recipe that a run keeps is not lengthened once more: then it returns 1.
+	Lengthen(batch int) (factor int)
+}
+
 // UpdateEnder acts after each update: it may change batch size and learning rate. It allocates nothing in the steady
 // state.
 type UpdateEnder interface {
 	UpdateEnd(t Training, u Update) error
+}
+
+// Direction is where a [Displacer] moves the parameters w of an update.
+type Direction int
+
+// The directions, for the mean gradient g of the update and Euclidean norms over all parameters.
+const (
+	// Ascent is g/(|g| + 1e-12).
+	Ascent Direction = iota
+	// ScaledAscent is w^2 g/(| |w| g | + 1e-12), products elementwise.
+	ScaledAscent
+	// LaneDescent is -g' for the mean gradient g' of a lane's own samples: the leaves of every lane are computed at a
+	// place of their own.
+	LaneDescent
+)
+
+// Displacer has the gradient of an update computed again, on the same leaves at displaced parameters, and the step made
+// with the second gradient. The parameters themselves stay, and so do the running statistics of the first pass. It
+// claims the "second gradient".
+type Displacer interface {
+	Direction() Direction
+	// Displacement says how far to go in the direction in an update that is about to be made, and whether at all.
+	Displacement(t Training, u Update) (distance float64, due bool)
+}
+
+// Phase is training that follows the recipe's own.
+type Phase struct {
+	Epochs   int
+	Batch    int
+	LR       float64
+	Schedule schedule.Schedule // by the epochs of the phase
+	Seed     uint64            // of order and augmentation
+	// KeepMomentum starts with the optimiser's state at the end of the recipe's training instead of zeros.
+	KeepMomentum bool
+}
+
+// Replicator trains copies of what the recipe's epochs end with, each on its own. The run ends with the average of the
+// copies' parameters; its running statistics are computed anew by a pass over the training set. While copies are
+// trained the other methods' ends of epochs and updates are not called, and their attacks rest. It claims the "phases".
+type Replicator interface {
+	// Phases are those of the copies.
+	Phases(t Training) ([]Phase, error)
+	// Ends reports whether the recipe's training ends with the epoch just completed, before all its epochs.
+	Ends(trainAccuracy float64) bool
 }
 
 // Stepper replaces the recipe's step rule, whose momentum, weight decay and exclusions it is given. It claims the
@@ -120,7 +228,8 @@ type Info struct {
 	Equations string
 	// Limits says when the method does not help, and what to watch.
 	Limits string
-	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule".
+	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

@@ -9,12 +9,12 @@ import (
 
 // The memories of an update besides the parameters and gradients.
 const (
-	HyperBase = graph.FreeBase + iota // learning rate, gradient scale
+	HyperBase = graph.FreeBase + iota // learning rate, gradient scale, gain
 	SlotBase                          // the rule's first slot; others follow
 )
 
 // HyperCells is the size of the memory at HyperBase.
-const HyperCells = 2
+const HyperCells = 3
 
 // Rule is a step rule.
 type Rule interface {

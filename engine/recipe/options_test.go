@@ -124,6 +124,8 @@ data:
   test_limit: 0
 model:
   name: resnet20
+  zero_init_residual: false
+  fc_std: 0
 train:
   epochs: 90
   seed: 1
@@ -136,6 +138,8 @@ batch:
   leaf: 128
   ghost: 128
   lanes: 8
+  running: sequential
+  drop_last: false
   sync_bn: false
 optimizer:
   name: sgd
@@ -210,7 +214,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 38 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 42 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

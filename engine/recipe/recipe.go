@@ -34,9 +34,11 @@ type Data struct {
 	TestLimit  int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
 }
 
-// Model names the network. The name carries the size, so there is nothing else to choose.
+// Model names the network, whose size is in the name, and says how its parameters start.
 type Model struct {
-	Name string `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
+	Name             string  `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
+	ZeroInitResidual bool    `yaml:"zero_init_residual" doc:"start the last batch norm of every residual block at scale 0, so that blocks begin as identities"`
+	FCStd            float64 `yaml:"fc_std" doc:"standard deviation of the last layer's initial weights, normal around 0, with biases of 0; 0: PyTorch's default"`
 }
 
 // Train holds the length of the run and what belongs to no other part.
@@ -51,12 +53,13 @@ type Train struct {
 
 // Batch says how a step is cut: a batch is size/leaf leaves, dealt in order into lanes.
 type Batch struct {
-	Size  int `yaml:"size" doc:"samples of one update at the start of the run"`
-	Leaf  int `yaml:"leaf" doc:"samples that one device computes alone; divides size" default:"the smaller of 128 and batch.size"`
-	Ghost int `yaml:"ghost" doc:"samples that share batch norm statistics; divides leaf" default:"batch.leaf"`
-	Lanes int `yaml:"lanes" doc:"partial sums of a step, a power of two; the largest number of devices"`
-
-	SyncBN bool `yaml:"sync_bn" doc:"true: batch norm takes its statistics over all samples of an update, instead of over ghosts; needs memory for the activations of all of them at once"`
+	Size     int    `yaml:"size" doc:"samples of one update at the start of the run"`
+	Leaf     int    `yaml:"leaf" doc:"samples that one device computes alone; divides size" default:"the smaller of 128 and batch.size"`
+	Ghost    int    `yaml:"ghost" doc:"samples that share batch norm statistics; divides leaf" default:"batch.leaf"`
+	Lanes    int    `yaml:"lanes" doc:"partial sums of a step, a power of two; the largest number of devices"`
+	Running  string `yaml:"running" doc:"how the running statistics of batch norm take in the ghosts of an update, with momentum 0.1: sequential, one after the other; scaled, one after the other with the momentum divided by their number; mean, all at once by the mean of their statistics"`
+	DropLast bool   `yaml:"drop_last" doc:"true: an epoch ends with its last whole batch, as PyTorch's drop_last; false: an update may take its last leaves from the next epoch"`
+	SyncBN   bool   `yaml:"sync_bn" doc:"true: batch norm takes its statistics over all samples of an update, instead of over ghosts; needs memory for the activations of all of them at once"`
 }
 
 // Optimizer is the update rule, with PyTorch's meaning of momentum and weight decay.
@@ -92,7 +95,7 @@ func Default() *Recipe {
 	return &Recipe{
 		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16},
 		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop"},
-		Batch:      Batch{Size: 128, Lanes: 8},
+		Batch:      Batch{Size: 128, Lanes: 8, Running: "sequential"},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
 		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2},
 		Checkpoint: Checkpoint{EveryUpdates: 500, Keep: 3},
@@ -109,6 +112,20 @@ func (r *Recipe) Resolve() error {
 		r.Batch.Ghost = r.Batch.Leaf
 	}
 	return r.Validate()
+}
+
+// Lengthen multiplies the epochs of the run, and those of its schedule.
+func (r *Recipe) Lengthen(factor int) {
+	if factor == 1 {
+		return
+	}
+	r.Train.Epochs *= factor
+	at := make([]int, len(r.Schedule.At))
+	for i, e := range r.Schedule.At {
+		at[i] = e * factor
+	}
+	r.Schedule.At = at
+	r.Schedule.WarmupEpochs *= float64(factor)
 }
 
 // Method returns the entry of the method called name, and whether the recipe has it.

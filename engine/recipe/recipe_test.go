@@ -52,9 +52,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 	text := `
 name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
-model: {name: m}
+model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute}
-batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, sync_bn: true}
+batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
 checkpoint: {every_updates: 0, keep: 1}
@@ -66,9 +66,9 @@ methods:
 	want := &Recipe{
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
-		Model:      Model{"m"},
+		Model:      Model{"m", true, 0.01},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute"},
-		Batch:      Batch{96, 48, 48, 4, true},
+		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
 		Checkpoint: Checkpoint{0, 1},
@@ -229,9 +229,11 @@ func TestValidation(t *testing.T) {
 		{"batch.ghost=-1", "batch.ghost -1 is too small: use 1 or more samples that divide batch.leaf 128"},
 		{"batch.ghost=48", "batch.ghost 48 does not divide batch.leaf 128: use 32"},
 		{"batch={sync_bn: true, ghost: 64}", "batch.ghost 64 with batch.sync_bn true: statistics are those of the whole batch; leave batch.ghost out"},
+		{"batch.running=means", `batch.running "means" is not known: use sequential, scaled, mean; did you mean mean?`},
 		{"batch.lanes=6", "batch.lanes 6 is not a power of two from 1 to 64: use 8"},
 		{"batch.lanes=128", "batch.lanes 128 is not a power of two from 1 to 64: use 8"},
 		{"batch.lanes=0", "batch.lanes 0 is not a power of two from 1 to 64: use 8"},
+		{"model.fc_std=-1", "model.fc_std -1 is no standard deviation: use a number above 0, such as 0.01, or 0 for the default"},
 		{"train.epochs=0", "train.epochs 0 is too few: use 1 or more"},
 		{"train.precision=bf61", `train.precision "bf61" is not known: use f32, bf16, tf32; did you mean bf16?`},
 		{"train.precision=tf23", `train.precision "tf23" is not known: use f32, bf16, tf32; did you mean tf32?`},
@@ -285,7 +287,9 @@ func TestValidateRefusesNonFiniteValuesOfAProgram(t *testing.T) {
 }
 
 func TestBuiltinRecipes(t *testing.T) {
-	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-bl", "cifar10-fb", "cifar10-gg", "quickstart"}
+	want := []string{"cifar10-abs", "cifar10-absa", "cifar10-adabatch", "cifar10-advprop", "cifar10-batchaug", "cifar10-batchsched", "cifar10-bl", "cifar10-conadv",
+		"cifar10-disadv", "cifar10-extrap", "cifar10-fb", "cifar10-fgsmrs", "cifar10-free", "cifar10-gg", "cifar10-noise", "cifar10-persample", "cifar10-pgd", "cifar10-regime",
+		"cifar10-sam", "cifar10-smallloss", "cifar10-swap", "quickstart"}
 	if got := BuiltinNames(); !slices.Equal(got, want) {
 		t.Fatalf("built in: %q, want %q", got, want)
 	}
@@ -302,7 +306,7 @@ func TestBuiltinRecipes(t *testing.T) {
 		if r.Name != name {
 			t.Errorf("%s: name is %q", name, r.Name)
 		}
-		if strings.HasPrefix(name, "cifar10-") {
+		if slices.Contains([]string{"cifar10-abs", "cifar10-absa", "cifar10-bl", "cifar10-fb", "cifar10-gg"}, name) {
 			checkCIFARArm(t, r)
 		}
 	}
@@ -343,7 +347,7 @@ func TestLoad(t *testing.T) {
 	if r, err := Load("cifar10-bl", nil); err != nil || r.Name != "cifar10-bl" {
 		t.Errorf("a folder hides a built-in recipe: %+v, %v", r, err)
 	}
-	const names = "cifar10-abs, cifar10-absa, cifar10-bl, cifar10-fb, cifar10-gg, quickstart"
+	names := strings.Join(BuiltinNames(), ", ")
 	for path, want := range map[string]string{
 		"quickstrat": `recipe "quickstrat": no such file and no built-in recipe of that name; did you mean quickstart? built in are ` + names,
 		".":          `recipe ".": this is a folder and no built-in recipe of that name; built in are ` + names,

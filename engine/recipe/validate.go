@@ -35,6 +35,7 @@ func (r *Recipe) Validate() error {
 	c.name(r.Name)
 	c.data(&r.Data)
 	c.want(r.Model.Name != "", "model.name is missing: name a network, such as resnet20")
+	c.want(r.Model.FCStd >= 0 && finite(r.Model.FCStd), "model.fc_std %v is no standard deviation: use a number above 0, such as 0.01, or 0 for the default", r.Model.FCStd)
 	c.train(&r.Train)
 	c.batch(&r.Batch)
 	c.optimizer(&r.Optimizer)
@@ -74,6 +75,7 @@ func (c *checker) train(t *Train) {
 func (c *checker) batch(b *Batch) {
 	c.want(b.Lanes >= 1 && b.Lanes <= maxLanes && bits.OnesCount(uint(b.Lanes)) == 1,
 		"batch.lanes %d is not a power of two from 1 to %d: use 8", b.Lanes, maxLanes)
+	c.oneOf("batch.running", b.Running, "sequential", "scaled", "mean")
 	switch {
 	case b.Size < 1 || b.Size > maxBatch:
 		c.want(false, "batch.size %d is out of range: use 1 to %d samples", b.Size, maxBatch)

@@ -80,6 +80,15 @@ func (s Warmup) Factor(epochs float64) float64 {
 	return f * (s.From + (1-s.From)*epochs/s.Epochs)
 }
 
+// Scaled multiplies a schedule by a constant.
+type Scaled struct {
+	Schedule
+	By float64
+}
+
+// Factor returns By times the schedule's factor.
+func (s Scaled) Factor(epochs float64) float64 { return s.By * s.Schedule.Factor(epochs) }
+
 // Options are the settings a schedule can be made of.
 type Options struct {
 	Name         string

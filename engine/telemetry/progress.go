@@ -154,6 +154,8 @@ func (l *logged) Event(e Event) {
 		line = line.Str("trigger", e.Trigger).Int("from", e.From).Int("to", e.To)
 	case TypeRate:
 		line = line.Str("trigger", e.Trigger).Float64("lr_scale", round(e.LRScale))
+	case TypePhase:
+		line = line.Str("phase", e.Phase).Float64("accuracy", round(e.accuracy()))
 	}
 	if e.Eigenvalue != nil {
 		line = line.Float64("eigenvalue", round(*e.Eigenvalue))
@@ -260,6 +262,8 @@ func (l *live) Event(e Event) {
 	case TypeGrowth:
 		l.printHeader()
 		l.print("      batch %d -> %d (%s)", e.From, e.To, e.Trigger)
+	case TypePhase:
+		l.print("      end of %s: test accuracy %.2f%%", e.Phase, 100*e.accuracy())
 	case TypeResume:
 		l.print("      %s", strings.TrimSpace(fmt.Sprintf("resumed after %d updates %s", e.Updates, e.Path)))
 		if e.Message != "" {

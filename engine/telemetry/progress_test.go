@@ -67,6 +67,14 @@ func TestLiveSpeedIsThatOfTheEpoch(t *testing.T) {
 	}
 }
 
+func TestLivePhase(t *testing.T) {
+	l, out, _ := newTestLive(200)
+	l.Event(Event{Type: TypePhase, Phase: "replica 2", Accuracy: ptr(0.9125)})
+	if !strings.Contains(out.String(), "      end of replica 2: test accuracy 91.25%\n") {
+		t.Errorf("got %q", out.String())
+	}
+}
+
 func TestLiveEventsBeforeTheFirstEpoch(t *testing.T) {
 	l, out, _ := newTestLive(200)
 	l.Event(Event{Type: TypeResume, Updates: 10, Path: "step", Message: "skipped a checkpoint"})
@@ -146,12 +154,14 @@ func TestLoggedProgress(t *testing.T) {
 	p.Event(Event{Type: TypeProbe, Eigenvalue: ptr(2)})
 	p.Event(Event{Type: TypeCheckpoint, Path: "c"})
 	p.Event(Event{Type: TypeGrowth, Epoch: 2, Updates: 20, Trigger: "duration", From: 128, To: 256})
+	p.Event(Event{Type: TypePhase, Epoch: 2, Updates: 20, Phase: "average", Accuracy: ptr(0.75)})
 	p.Event(Event{Type: TypeEnd, Message: "done", Path: "p"})
 	p.Close()
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	want := []map[string]any{
 		{"message": "epoch", "test_accuracy": 0.12346, "train_loss": "NaN", "eigenvalue": 2.0, "batch": 128.0, "updates": 20.0},
 		{"message": "growth", "trigger": "duration", "from": 128.0, "to": 256.0},
+		{"message": "phase", "phase": "average", "accuracy": 0.75},
 		{"message": "end", "detail": "done", "path": "p"},
 	}
 	if len(lines) != len(want) {

@@ -31,6 +31,7 @@ type page struct {
 	Facts                []fact
 	Charts               []drawing
 	Growths              []growth
+	Phases               []phase
 	Epochs               []row
 	Recipe               string
 	Running              bool
@@ -44,6 +45,8 @@ type drawing struct {
 }
 
 type growth struct{ Epoch, Updates, From, To, Trigger string }
+
+type phase struct{ Name, Epoch, Updates, Accuracy string }
 
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
@@ -98,6 +101,8 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 		switch e.Type {
 		case TypeEpoch:
 			records = append(records, *e.Record)
+		case TypePhase:
+			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
 		case TypeGrowth:
 			p.Growths = append(p.Growths, growth{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger)})
 		}

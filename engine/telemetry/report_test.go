@@ -42,7 +42,8 @@ func writeRun(t *testing.T, dir string, epochs int) {
 			lr /= 5
 		}
 	}
-	appendAll(t, l, Event{Type: TypeEnd, Updates: updates})
+	appendAll(t, l, Event{Type: TypePhase, Epoch: epochs, Updates: updates, Phase: "replica 3", Accuracy: ptr(0.8765)},
+		Event{Type: TypeEnd, Updates: updates})
 	recipe := "name: demo <script>alert(1)</script>\nmodel: {name: resnet20}\n"
 	if err := os.WriteFile(filepath.Join(dir, RecipeFile), []byte(recipe), 0o644); err != nil {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func TestReport(t *testing.T) {
 	html := readReport(t, dir)
 	for _, want := range []string{"<title>demo &amp; &lt;b&gt;co&lt;/b&gt;: Broadside report</title>", "&lt;script&gt;alert(1)&lt;/script&gt;",
 		"90.12%", "best 90.34%", "1h28m", "resnet20 on cifar10, seed 1, 2 × cpu avx2", "All 90 epochs as a table", "prefers-color-scheme: dark",
-		`name="viewport"`, "eig: the top eigenvalue of the Hessian has fallen far enough", "duration: no growth", "gg: a milestone", "4,500,000"} {
+		`name="viewport"`, "eig: the top eigenvalue of the Hessian has fallen far enough", "duration: no growth", "gg: a milestone", "4,500,000", "replica 3", "87.65%"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("%q is missing", want)
 		}

@@ -31,6 +31,7 @@ const (
 	TypeGrowth     = "growth"
 	TypeRate       = "rate"
 	TypeProbe      = "probe"
+	TypePhase      = "phase" // a phase has ended
 	TypeCheckpoint = "checkpoint"
 	TypeEnd        = "end"
 )
@@ -100,9 +101,19 @@ type Event struct {
 	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
 	Eigenvalue  *float64  `json:"eigenvalue,omitempty"` // probe
 	Iterations  int       `json:"iterations,omitempty"` // probe: power iterations used
+	Phase       string    `json:"phase,omitempty"`      // phase: recipe, replica 1, ..., average
+	Accuracy    *float64  `json:"accuracy,omitempty"`   // phase: on the test set
 	Path        string    `json:"path,omitempty"`       // checkpoint, resume: the file
 	Message     string    `json:"message,omitempty"`    // anything worth saying in words
 	Record      *Epoch    `json:"-"`
+}
+
+// accuracy is the event's, or NaN.
+func (e *Event) accuracy() float64 {
+	if e.Accuracy == nil {
+		return math.NaN()
+	}
+	return *e.Accuracy
 }
 
 // Summary is the result of a run: the content of summary.json and of the commands' JSON output.

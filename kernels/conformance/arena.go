@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"math"
 
 	"broadside/kernels"
 	"broadside/kernels/ref"
@@ -121,16 +122,33 @@ func (a *arena) fill(c *testCase, scratch []float64) error {
 		if c.values[i] == nil || arg.Name == c.problem.alias {
 			continue
 		}
-		if arg.Kind == ref.Int {
-			a.memoryOf(i).WriteInts(int(a.refs[i].Offset), toInts(c.values[i]))
-		} else {
-			a.memoryOf(i).WriteFloats(int(a.refs[i].Offset), toFloats(c.values[i]))
+		switch m, offset := a.memoryOf(i), int(a.refs[i].Offset); {
+		case arg.Kind == ref.Int:
+			m.WriteInts(offset, toInts(c.values[i]))
+		case arg.Kind == ref.Double && arg.Role == ref.In:
+			writeDoubles(m, offset, c.values[i])
+		default:
+			m.WriteFloats(offset, toFloats(c.values[i]))
 		}
 	}
 	if len(scratch) > 0 {
 		a.memoryOf(len(c.layout)).WriteFloats(int(a.refs[len(c.layout)].Offset), toFloats(scratch))
 	}
 	return nil
+}
+
+// writeDoubles writes doubles, each in the first of its two cells as the oracle has them.
+func writeDoubles(m kernels.Memory, offset int, cells []float64) {
+	if m, ok := m.(*ref.Memory); ok {
+		m.WriteFloats64(offset, cells)
+		return
+	}
+	ints := make([]int32, len(cells))
+	for i := 0; i < len(cells); i += 2 {
+		bits := math.Float64bits(cells[i])
+		ints[i], ints[i+1] = int32(uint32(bits)), int32(bits>>32)
+	}
+	m.WriteInts(offset, ints)
 }
 
 func toFloats(v []float64) []float32 {
@@ -187,12 +205,16 @@ func (a *arena) free() {
 	}
 }
 
-// read returns the cells of an argument; a double is one value.
+// read returns the values of an argument: its cells, or the doubles in them.
 func (a *arena) read(i int) []float64 {
 	m, offset := a.memoryOf(i), int(a.refs[i].Offset)
 	switch a.layout[i].Kind {
 	case ref.Double:
-		return []float64{m.ReadDouble(offset)}
+		values := make([]float64, a.lengths[i]/2)
+		for j := range values {
+			values[j] = m.ReadDouble(offset + 2*j)
+		}
+		return values
 	case ref.Int:
 		ints := make([]int32, a.lengths[i])
 		m.ReadInts(offset, ints)

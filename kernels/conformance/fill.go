@@ -72,6 +72,9 @@ func (f filler) fill(a ref.Arg) []float64 {
 		return f.integers(a)
 	}
 	n := a.Cells
+	if a.Kind == ref.Double {
+		return f.doubles(a)
+	}
 	switch a.Name {
 	case "y":
 		if a.Role == ref.In { // the output of a ReLU, which masks a gradient
@@ -83,7 +86,11 @@ func (f filler) fill(a ref.Arg) []float64 {
 		}
 	case "saved", "running", "stats", "rows":
 		return f.statistics(n)
-	case "weight", "hyper":
+	case "z":
+		if f.kernel == kernels.Median && f.exact { // quotients are exact, equal, infinite and no numbers
+			return f.each(n, func(int) float64 { return float64(f.stream.Intn(2)) * f.positive() })
+		}
+	case "weight", "hyper", "correction", "square":
 		return f.each(n, func(int) float64 { return f.positive() })
 	case "normal": // means, then 1/std
 		return f.each(n, func(i int) float64 { return f.positive() * float64(1+3*(2*i/n)) / 2 })
@@ -93,6 +100,21 @@ func (f filler) fill(a ref.Arg) []float64 {
 		return f.probabilities(n)
 	}
 	return f.each(n, func(int) float64 { return f.number() })
+}
+
+// doubles draws norms, of which some are 0, or inner products smaller than those of the norms.
+func (f filler) doubles(a ref.Arg) []float64 {
+	v := make([]float64, a.Cells)
+	for i := 0; i < len(v); i += 2 {
+		switch v[i] = f.stream.Norm() / 16; {
+		case a.Name == "dot":
+		case i > 0 && f.stream.Intn(4) == 0:
+			v[i] = 0
+		default:
+			v[i] = 0.5 + f.stream.Float64()
+		}
+	}
+	return v
 }
 
 // statistics draws [][2][c]: a mean, and a positive number.

@@ -30,6 +30,8 @@ func problems(k kernels.Kernel) []problem {
 		return poolProblems(k)
 	case kernels.SoftmaxXent, kernels.SoftmaxXentTangent:
 		return softmaxProblems(k)
+	case kernels.MulAdd, kernels.Median, kernels.SNR, kernels.Clip, kernels.AGC, kernels.Trust, kernels.Adam:
+		return stepProblems(k)
 	}
 	return otherProblems(k)
 }
@@ -173,6 +175,7 @@ var norms = [][5]int32{
 	{2, 1, 1, 2, 1}, {4, 16, 16, 4, 1}, {8, 4, 3, 2, 1}, {5, 3, 7, 2, 2}, {7, 9, 17, 3, 3}, {6, 1, 5, 4, 1},
 	{3, 25, 33, 1, 3}, {2, 64, 64, 2, 1}, {16, 1, 10, 8, 2}, {1, 2, 1, 1, 1}, {9, 5, 16, 16, 1}, {4, 49, 10, 3, 2},
 	{8, 16, 15, 8, 1}, {4, 8, 130, 2, 2}, {2, 289, 9, 2, 1},
+	{37, 18, 1, 1, 37}, // standardised weights: a set for each output channel
 }
 
 // normOptional are the sets of optional arguments left out, in turn.

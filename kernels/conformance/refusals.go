@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 
@@ -11,7 +12,7 @@ import (
 
 // sizeFields are the fields of shapes that must be positive.
 var sizeFields = []string{"N", "H", "W", "C", "K", "R", "S", "StrideH", "StrideW", "Groups", "OH", "OW",
-	"HW", "Ghost", "Per", "Classes", "Images", "Count", "Ghosts", "Parts", "Blocks", "Stride", "Values"}
+	"HW", "Ghost", "Per", "Classes", "Images", "Count", "Ghosts", "Parts", "Blocks", "Stride", "Values", "Units", "Fan"}
 
 // badShapes returns shapes that must be refused, each one wrong field away from a good one.
 func badShapes(k kernels.Kernel, good kernels.Shape) []kernels.Shape {
@@ -65,6 +66,47 @@ func badShapes(k kernels.Kernel, good kernels.Shape) []kernels.Shape {
 		with("Pad", -1)
 	case kernels.PhiloxShape:
 		with("Distribution", 4)
+	case kernels.TrustShape:
+		with("Form", -1)
+		with("Form", int64(kernels.TrustCurvature)+1)
+		with("Place", -1)
+		with("Place", int64(kernels.TrustLR)+1)
+	}
+	return append(bad, badNumbers(k, good)...)
+}
+
+// badNumbers are shapes with one wrong number that is no size.
+func badNumbers(k kernels.Kernel, good kernels.Shape) (bad []kernels.Shape) {
+	with := func(field string, values ...float64) {
+		for _, value := range values {
+			v := reflect.New(reflect.TypeOf(good)).Elem()
+			v.Set(reflect.ValueOf(good))
+			v.FieldByName(field).SetFloat(value)
+			bad = append(bad, v.Interface().(kernels.Shape))
+		}
+	}
+	switch k {
+	case kernels.Median:
+		with("A", -1, math.NaN())
+	case kernels.SNR:
+		with("A", 1, math.NaN())
+		with("B", -0.1, 1.1, math.NaN())
+	case kernels.Clip:
+		with("Max", 0, -1, math.NaN())
+		with("Eps", -1, math.NaN())
+	case kernels.AGC:
+		with("Lambda", 0, -1, math.NaN())
+		with("Floor", -1, math.NaN())
+	case kernels.Trust:
+		with("WeightDecay", -1, math.NaN())
+		with("Eps", -1, math.NaN())
+		with("Low", -1, math.NaN())
+		with("High", -1, math.NaN())
+		with("WHigh", -1, math.NaN())
+	case kernels.Adam:
+		with("Beta1", -0.1, 1, math.NaN())
+		with("Beta2", -0.1, 1, math.NaN())
+		with("Eps", -1, math.NaN())
 	}
 	return bad
 }

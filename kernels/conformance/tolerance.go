@@ -84,7 +84,7 @@ func (c *testCase) allowed(want *arena) map[string][]float64 {
 	case kernels.PhiloxShape:
 		return map[string][]float64{"out": c.allowedNormal(s)}
 	}
-	return nil
+	return c.allowedStep(want)
 }
 
 func each(n int, f func(i int) float64) []float64 {
@@ -192,6 +192,12 @@ func (c *testCase) allowedVector(s kernels.Vector) map[string][]float64 {
 		return map[string][]float64{"y": elementwise(3, c.magnitudes(factors, "y"))}
 	case kernels.ReLUBackward:
 		return map[string][]float64{"dx": elementwise(1, c.magnitudes(factors, "dx"))}
+	case kernels.MulAdd: // a, b and their products rounded, the product with z, and the sum
+		return map[string][]float64{"y": elementwise(4, c.magnitudes(factors, "y"))}
+	case kernels.Median: // a, the sum and the quotient rounded: no order of quotients changes by more
+		return map[string][]float64{"out": elementwise(3, c.magnitudes(nil, "out"))}
+	case kernels.SNR: // sums in double; the factor and the product rounded
+		return map[string][]float64{"g": elementwise(2, absolute(c.value("g")))}
 	case kernels.Dot, kernels.Norm: // sums in double: products may be float32, but no error grows with the length
 		return map[string][]float64{"out": elementwise(2, c.magnitudes(nil, "out"))}
 	}
@@ -254,18 +260,18 @@ func (c *testCase) allowedAugment(s kernels.AugmentShape) []float64 {
 	}))
 }
 
-// allowedSGD counts the roundings of g scale + weight_decay w (4), momentum v + d (2), nesterov (2)
+// allowedSGD counts the roundings of gain (g scale + weight_decay w) (5), momentum v + d (2), nesterov (2)
 // and w - lr v (2).
 func (c *testCase) allowedSGD(s kernels.SGDShape) map[string][]float64 {
 	w, g, v, hyper := c.value("w"), c.value("g"), c.value("velocity"), c.value("hyper")
 	velocity := each(len(w), func(i int) float64 {
-		d := hyper[1]*math.Abs(g[i]) + s.WeightDecay*math.Abs(w[i])
+		d := hyper[2] * (hyper[1]*math.Abs(g[i]) + s.WeightDecay*math.Abs(w[i]))
 		if v != nil {
 			d += s.Momentum * math.Abs(v[i])
 		}
 		return d
 	})
-	return map[string][]float64{"velocity": elementwise(6, velocity), "w": elementwise(10, each(len(w), func(i int) float64 {
+	return map[string][]float64{"velocity": elementwise(7, velocity), "w": elementwise(11, each(len(w), func(i int) float64 {
 		return math.Abs(w[i]) + hyper[0]*(1+s.Momentum)*velocity[i]
 	}))}
 }

@@ -6,6 +6,7 @@
 // the copy that the linker keeps for the whole program.
 
 #include "check.h"
+#include "formula.h"
 
 #define BS_STRING_OF(x) #x
 #define BS_STRING(x) BS_STRING_OF(x)
@@ -46,9 +47,13 @@ namespace {
 
 #include "reduce.h"
 
+#include "select.h"
+
 #include "sgd.h"
 
 #include "softmax.h"
+
+#include "step.h"
 
 #include "peak.h"
 

@@ -52,6 +52,7 @@ bool shares(int32_t kernel) {
   case BS_RELU_BACKWARD:
   case BS_AXPBY:
   case BS_ADD:
+  case BS_MULADD:
     return true;
   }
   return false;

@@ -117,12 +117,14 @@ template <int V, bool wide> struct forward_apply {
   }
 };
 
-// A thread adds up a channel. Ghosts follow each other with the same set mostly: its gradient stays in registers.
+// A thread adds up a channel. Ghosts follow each other with the same set mostly: its gradient stays in registers. Where
+// there are sets and few channels, as in standardised weights with a set for each ghost, `ways` threads share a channel:
+// each takes all ghosts of the sets that are its own.
 __global__ void __launch_bounds__(each_threads)
-    parameters_kernel(norm_plan p, const int32_t *set, float *dgamma, float *dbeta) {
+    parameters_kernel(norm_plan p, const int32_t *set, int ways, float *dgamma, float *dbeta) {
   constexpr int batch = 8; // ghosts loaded at once
-  int channel = (int)first_element();
-  if (channel >= p.c) return;
+  int way = (int)first_element() / p.c, channel = (int)first_element() - way * p.c;
+  if (way >= ways) return;
   int64_t current = -1;
   double a = 0, b = 0;
   auto flush = [&] {
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(each_threads)
     }
 #pragma unroll
     for (int i = 0; i < batch; i++) {
-      if (first + i >= p.ghosts || id[i] < 0) continue; // a negative set is a fault that finish reports
+      if (first + i >= p.ghosts || id[i] < 0 || id[i] % ways != way) continue; // finish reports negative sets
       if (id[i] != current) flush(), current = id[i], a = b = 0;
       a += totals[0][i], b += totals[1][i];
     }
@@ -158,7 +160,8 @@ int64_t batchnorm_cells(const bs_batchnorm &s) {
 
 bs_status run_parameters(void *stream, const norm_plan &p, const int32_t *set, float *dgamma, float *dbeta) {
   if (!dgamma && !dbeta) return BS_OK;
-  return launch(stream, parameters_kernel, each_blocks(p.c), dim3(each_threads), 0, p, set, dgamma, dbeta);
+  int ways = set && p.c < each_threads ? each_threads / p.c : 1;
+  return launch(stream, parameters_kernel, each_blocks((int64_t)p.c * ways), dim3(each_threads), 0, p, set, ways, dgamma, dbeta);
 }
 
 bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void *stream) {

@@ -1,4 +1,4 @@
-// elementwise.cu: relu_forward, relu_backward, axpby, add.
+// elementwise.cu: relu_forward, relu_backward, axpby, add, muladd.
 #include "each.cuh"
 #include "kernels.cuh"
 
@@ -42,6 +42,16 @@ bs_status add(const bs_shape *shape, void *const *arg, void *stream) {
   float a = (float)s.a, b = (float)s.b;
   return map(stream, s.count, [=] __device__(float x, float z, float &y) { y = fmaf(a, x, b * z); },
              arg_at<const float>(arg, 0), arg_at<const float>(arg, 1), overwritten{arg_at<float>(arg, 2)});
+}
+
+bs_status muladd(const bs_shape *shape, void *const *arg, void *stream) {
+  const bs_vector &s = shape->vector;
+  bs_status status = check(BS_MULADD, shape, arg);
+  if (status != BS_OK) return status;
+  const float *x = arg_at<const float>(arg, 0), *z = arg_at<const float>(arg, 1);
+  float *y = arg_at<float>(arg, 2), a = (float)s.a, b = (float)s.b;
+  if (s.b == 0) return map(stream, s.count, [=] __device__(float x, float z, float &y) { y = a * x * z; }, x, z, overwritten{y});
+  return map(stream, s.count, [=] __device__(float x, float z, float &y) { y = fmaf(a * x, z, b * y); }, x, z, y);
 }
 
 } // namespace cuda

@@ -22,6 +22,8 @@ BS_KERNELS(BS_DECLARE)
 
 // Cells of workspace, by family.
 int64_t reduce_cells(const bs_vector &s);
+int64_t median_cells(const bs_vector &s);
+int64_t snr_cells(const bs_vector &s);
 int64_t conv2d_forward_cells(const bs_conv2d &s);
 int64_t conv2d_backward_input_cells(const bs_conv2d &s);
 int64_t conv2d_backward_weight_cells(const bs_conv2d &s);

@@ -14,11 +14,11 @@ bs_status sgd(const bs_shape *shape, void *const *arg, void *stream) {
   float momentum = (float)s.momentum, decay = (float)s.weight_decay;
   bool nesterov = s.nesterov != 0;
   if (!velocity) {
-    auto update = [=] __device__(float &w, float g) { w = fmaf(-hyper[0], fmaf(hyper[1], g, decay * w), w); };
+    auto update = [=] __device__(float &w, float g) { w = fmaf(-hyper[0], hyper[2] * fmaf(hyper[1], g, decay * w), w); };
     return map(stream, s.count, update, w, g);
   }
   auto update = [=] __device__(float &w, float g, float &v) {
-    float d = fmaf(hyper[1], g, decay * w);
+    float d = hyper[2] * fmaf(hyper[1], g, decay * w);
     v = fmaf(momentum, v, d);
     w = fmaf(-hyper[0], nesterov ? fmaf(momentum, v, d) : v, w);
   };

@@ -17,6 +17,10 @@ int64_t workspace(int32_t kernel, const bs_shape *shape) {
   case BS_NORM:
   case BS_MINMAX:
     return reduce_cells(shape->vector);
+  case BS_MEDIAN:
+    return median_cells(shape->vector);
+  case BS_SNR:
+    return snr_cells(shape->vector);
   case BS_CONV2D_FORWARD:
     return conv2d_forward_cells(shape->conv2d);
   case BS_CONV2D_BACKWARD_INPUT:

@@ -19,6 +19,8 @@ const (
 	Init    = 4 // initial parameters
 	Probe   = 5 // probe vectors of curvature estimates
 	Attack  = 6 // random starts of adversarial perturbations
+	Weight  = 7 // weights of samples
+	Select  = 8 // choice of samples
 )
 
 // The multipliers and Weyl increments of Philox4x32.

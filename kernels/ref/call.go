@@ -40,6 +40,14 @@ func call(c kernels.Call, args *arguments) error {
 		return sgd(s, a[0], a[1], a[2], a[3])
 	case kernels.PhiloxShape:
 		return philoxFill(s, a[0])
+	case kernels.ClipShape:
+		return clip(s, a[0], a[1])
+	case kernels.AGCShape:
+		return agc(s, a[0], a[1], a[2])
+	case kernels.TrustShape:
+		return trust(s, a[0], a[1], a[2], a[3], a[4])
+	case kernels.AdamShape:
+		return adam(s, a[0], a[1], a[2], a[3], a[4], a[5], a[6])
 	}
 	return ErrBadShape
 }
@@ -87,6 +95,12 @@ func callVector(k kernels.Kernel, s kernels.Vector, a *[kernels.MaxArgs][]float6
 		return dotProduct(s, a[0], a[1], a[2])
 	case kernels.Norm:
 		return norm(s, a[0], a[1])
+	case kernels.MulAdd:
+		return mulAdd(s, a[0], a[1], a[2])
+	case kernels.Median:
+		return median(s, a[0], a[1], a[2])
+	case kernels.SNR:
+		return snr(s, a[0], a[1])
 	default:
 		return minMax(s, a[0], a[1])
 	}

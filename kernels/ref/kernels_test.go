@@ -133,14 +133,14 @@ func TestVectorKernels(t *testing.T) {
 
 // By hand, for one parameter; the velocity starts at 1.
 func TestSGDByHand(t *testing.T) {
-	for _, c := range []struct{ nesterov, w, v float64 }{
-		{0, 10 - 0.1*(0.9+2+1), 3.9}, {1, 10 - 0.1*(3+0.9*3.9), 3.9},
+	for _, c := range []struct{ nesterov, gain, w, v float64 }{
+		{0, 1, 10 - 0.1*(0.9+2+1), 3.9}, {1, 1, 10 - 0.1*(3+0.9*3.9), 3.9}, {0, 2, 10 - 0.1*(0.9+2*(2+1)), 6.9},
 	} {
 		s := kernels.SGDShape{Count: 1, Nesterov: int32(c.nesterov), Momentum: 0.9, WeightDecay: 0.1}
 		w, v := []float64{10}, []float64{1}
-		mustRun(t, kernels.SGD, s, w, []float64{4}, v, []float64{0.1, 0.5})
+		mustRun(t, kernels.SGD, s, w, []float64{4}, v, []float64{0.1, 0.5, c.gain})
 		if !near(w[0], c.w) || !near(v[0], c.v) {
-			t.Errorf("nesterov %v: w = %v, v = %v; want %v, %v", c.nesterov, w[0], v[0], c.w, c.v)
+			t.Errorf("nesterov %v, gain %v: w = %v, v = %v; want %v, %v", c.nesterov, c.gain, w[0], v[0], c.w, c.v)
 		}
 	}
 }

@@ -20,7 +20,7 @@ type Kind int
 const (
 	Float  Kind = iota // float
 	Int                // int32 or uint32
-	Double             // one double in two cells
+	Double             // doubles, each in two cells
 	Byte               // image memory, counted in bytes
 )
 
@@ -48,6 +48,7 @@ func out(name string, cells int) Arg   { return Arg{Name: name, Role: Out, Cells
 func inOut(name string, cells int) Arg { return Arg{Name: name, Role: InOut, Cells: cells} }
 
 func (a Arg) ints() Arg              { a.Kind = Int; return a }
+func (a Arg) doubles() Arg           { a.Kind, a.Cells = Double, 2*a.Cells; return a }
 func (a Arg) optional() Arg          { return a.optionalIf(true) }
 func (a Arg) optionalIf(b bool) Arg  { a.Optional = b; return a }
 func (a Arg) addingIf(flag bool) Arg { return a.roleIf(flag, InOut) }
@@ -78,9 +79,11 @@ func Layout(k kernels.Kernel, shape kernels.Shape, sets int) ([]Arg, error) {
 			args = poolLayout(k, s)
 		}
 	case kernels.Vector:
-		if ok = s.Count > 0; ok {
+		if ok = validVector(k, s); ok {
 			args = vectorLayout(k, int(s.Count), s.B != 0)
 		}
+	case kernels.ClipShape, kernels.AGCShape, kernels.TrustShape, kernels.AdamShape:
+		args, ok = stepLayout(k, shape)
 	default:
 		args, ok = singleLayout(k, shape)
 	}
@@ -120,7 +123,7 @@ func singleLayout(k kernels.Kernel, shape kernels.Shape) (args []Arg, ok bool) {
 		n := int(s.Count)
 		ok = n > 0
 		if k == kernels.SGD {
-			args = []Arg{inOut("w", n), in("g", n), inOut("velocity", n).optionalIf(s.Momentum == 0), in("hyper", 2)}
+			args = []Arg{inOut("w", n), in("g", n), inOut("velocity", n).optionalIf(s.Momentum == 0), in("hyper", 3)}
 		}
 	case kernels.PhiloxShape:
 		ok = s.Count > 0 && s.Distribution >= kernels.Bits && s.Distribution <= kernels.Rademacher
@@ -259,9 +262,19 @@ func poolLayout(k kernels.Kernel, s kernels.Pool) []Arg {
 	return nil
 }
 
+func validVector(k kernels.Kernel, s kernels.Vector) bool {
+	switch k {
+	case kernels.Median:
+		return s.Count > 0 && s.A >= 0
+	case kernels.SNR:
+		return s.Count > 0 && s.A >= 2 && s.B >= 0 && s.B <= 1
+	}
+	return s.Count > 0
+}
+
 // vectorLayout: keeps is true where the old output counts (B != 0).
 func vectorLayout(k kernels.Kernel, n int, keeps bool) []Arg {
-	double := Arg{Name: "out", Kind: Double, Role: Out, Cells: 2}
+	double := out("out", 1).doubles()
 	switch k {
 	case kernels.ReLUForward:
 		return []Arg{in("x", n), out("y", n)}
@@ -271,8 +284,12 @@ func vectorLayout(k kernels.Kernel, n int, keeps bool) []Arg {
 		return []Arg{in("x", n), out("y", n).addingIf(keeps)}
 	case kernels.Add:
 		return []Arg{in("x", n), in("z", n), out("y", n)}
-	case kernels.Dot:
+	case kernels.Dot, kernels.Median:
 		return []Arg{in("x", n), in("z", n), double}
+	case kernels.MulAdd:
+		return []Arg{in("x", n), in("z", n), out("y", n).addingIf(keeps)}
+	case kernels.SNR:
+		return []Arg{inOut("g", n), in("square", n)}
 	case kernels.Norm:
 		return []Arg{in("x", n), double}
 	case kernels.MinMax:

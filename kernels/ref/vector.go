@@ -49,6 +49,18 @@ func add(s kernels.Vector, x, z, y []float64) error {
 	return nil
 }
 
+// mulAdd: y = a x z + b y.
+func mulAdd(s kernels.Vector, x, z, y []float64) error {
+	for i := range y[:s.Count] {
+		v := s.A * x[i] * z[i]
+		if s.B != 0 {
+			v += s.B * y[i]
+		}
+		y[i] = v
+	}
+	return nil
+}
+
 // dotProduct: out = sum x z.
 func dotProduct(s kernels.Vector, x, z, out []float64) error {
 	out[0] = dot(x[:s.Count], z[:s.Count])

@@ -35,6 +35,8 @@ CASES = {
     "2conv3dense": {"batch": 4, "size": 32, "images": "images31"},
     "alexnet-cifar": {"batch": 8, "size": 32, "images": "images15"},
     "alexnet-reduced": {"batch": 16, "size": 32, "images": "images231"},
+    "nf-resnet8": {"batch": 4, "size": 16, "images": "images87"},
+    "nf-resnet50": {"batch": 2, "size": 32, "images": "images13"},
     "resnet9": {"batch": 4, "size": 16, "images": "images2"},
     "squeezenext7": {"batch": 8, "size": 16, "images": "images142"},
     "vgg11-cifar": {"batch": 4, "size": 32, "images": "images93"},

@@ -406,6 +406,88 @@ class ResNet9(nn.Module):
         return 0.125 * self.linear(F.max_pool2d(x, x.shape[-1]).flatten(1))
 
 
+class ScaledStdConv2d(nn.Conv2d):
+    """A convolution with weights of mean 0 and variance 1/fan_in per output channel, times a gain."""
+
+    def __init__(self, inputs, outputs, kernel_size, stride=1, padding=0):
+        super().__init__(inputs, outputs, kernel_size, stride, padding)
+        self.gain = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x):
+        w = self.weight.flatten(1)
+        variance, mean = torch.var_mean(w, 1, correction=0, keepdim=True)
+        w = self.gain[:, None] * (w - mean) / ((variance + 1e-5) * w.shape[1]).sqrt()
+        return F.conv2d(x, w.view_as(self.weight), self.bias, self.stride, self.padding)
+
+
+class NFBlock(nn.Module):
+    """A pre-activation block of NF-ResNet; beta is 1/std of its input, alpha the branch's share."""
+
+    GAIN = 1.7139588594436646
+    ALPHA = 0.2
+
+    def __init__(self, inputs, width, stride, beta, bottleneck):
+        super().__init__()
+        self.beta = beta
+        inner = width // 4 if bottleneck else width
+        self.conv1 = ScaledStdConv2d(inputs, inner, 1) if bottleneck else ScaledStdConv2d(inputs, inner, 3, stride, 1)
+        self.conv2 = ScaledStdConv2d(inner, inner, 3, stride if bottleneck else 1, 1)
+        self.conv3 = ScaledStdConv2d(inner, width, 1) if bottleneck else None
+        self.downsample = ScaledStdConv2d(inputs, width, 1, stride) if stride != 1 or inputs != width else None
+
+    def activation(self, x):
+        return self.GAIN * F.relu(x)
+
+    def forward(self, x):
+        a = self.activation(x) * self.beta
+        y = self.conv2(self.activation(self.conv1(a)))
+        if self.conv3 is not None:
+            y = self.conv3(self.activation(y))
+        return self.ALPHA * y + (x if self.downsample is None else self.downsample(a))
+
+
+class NFResNet(nn.Module):
+    """NF-ResNet (Brock et al. 2021a); widths are of the stages' outputs."""
+
+    def __init__(self, blocks, widths, bottleneck, classes):
+        super().__init__()
+        channels = 64 if bottleneck else 16
+        self.conv1 = ScaledStdConv2d(3, channels, 7, 2, 3) if bottleneck else ScaledStdConv2d(3, channels, 3, 1, 1)
+        self.pool = MaxPool3() if bottleneck else nn.Identity()
+        for i, (count, width) in enumerate(zip(blocks, widths)):
+            stage, variance = [], 1.0
+            for j in range(count):
+                stage.append(NFBlock(channels, width, 2 if i > 0 and j == 0 else 1, variance**-0.5, bottleneck))
+                channels = width
+                variance = (1.0 if j == 0 else variance) + NFBlock.ALPHA**2
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+        self.stages = len(blocks)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = self.pool(self.conv1(x))
+        for i in range(self.stages):
+            x = getattr(self, f"layer{i + 1}")(x)
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+class MaxPool3(nn.Module):
+    """The stem's max pooling, through F.max_pool2d, where it is watched."""
+
+    def forward(self, x):
+        return F.max_pool2d(x, 3, 2, 1)
+
+
+def nf_resnet(depth, classes):
+    """NF-ResNet-50 or -101 for ImageNet; any other depth is 6n+2, for small images."""
+    if depth in IMAGENET_NF:
+        return NFResNet(IMAGENET_NF[depth], [256, 512, 1024, 2048], True, classes)
+    return NFResNet([(depth - 2) // 6] * 3, [16, 32, 64], False, classes)
+
+
+IMAGENET_NF = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
+
+
 def cifar_resnet(depth, classes):
     """ResNet-(6n+2) for small images: widths 16, 32, 64 and basic blocks."""
     if depth < 8 or (depth - 2) % 6:
@@ -421,15 +503,17 @@ IMAGENET_RESNETS = {
 
 
 SQUEEZENEXT = {7: [1, 2, 1, 1], 23: [6, 6, 8, 1]}
-IMAGENET = ("resnet18", "resnet34", "resnet50", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
+IMAGENET = ("resnet18", "resnet34", "resnet50", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nf-resnet50",
+            "nf-resnet101")
 
 
 def build(name, classes=10):
     """Builds a model by name.
 
     c1, c2, f1; resnet18, resnet34, resnet50 (ImageNet stem), with the suffix -cifar for the small
-    stem; resnet9; any other resnetD with D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4; vggD and
-    vggD-cifar; alexnet and its variants; squeezenext23, squeezenext23-2x; 2conv3dense.
+    stem; resnet9; any other resnetD with D = 6n+2; nf-resnet50, nf-resnet101, any other nf-resnetD with
+    D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4; vggD and vggD-cifar; alexnet and its variants;
+    squeezenext23, squeezenext23-2x; 2conv3dense.
     """
     shallow = {"c1": C1, "c2": C2, "f1": F1, "2conv3dense": TwoConvThreeDense, "resnet9": ResNet9,
                "alexnet": alexnet}
@@ -445,6 +529,8 @@ def build(name, classes=10):
     if name.startswith("squeezenext"):
         depth, _, width = name[11:].partition("-")
         return SqueezeNext(SQUEEZENEXT[int(depth)], int(width.removesuffix("x") or 1), classes)
+    if name.startswith("nf-resnet"):
+        return nf_resnet(int(name[9:]), classes)
     if name.startswith("wrn"):
         depth, factor = name[3:].removeprefix("-").split("-")
         return WideResNet(int(depth), int(factor), classes)
@@ -473,7 +559,7 @@ NAMES = ["c1", "c2", "f1", "resnet8", "resnet20", "resnet32", "resnet44", "resne
          "wrn28-10", "resnet18", "resnet18-cifar", "resnet34", "resnet34-cifar", "resnet50", "resnet50-cifar",
          "2conv3dense", "alexnet", "alexnet-cifar", "alexnet-cifar-nobn", "alexnet-reduced", "alexnet-reduced-convbn",
          "alexnet-reduced-nobn", "resnet9", "squeezenext7", "squeezenext23", "squeezenext23-2x", "vgg11", "vgg13",
-         "vgg16", "vgg19", "vgg11-cifar", "vgg13-cifar", "vgg16-cifar", "vgg19-cifar"]
+         "vgg16", "vgg19", "nf-resnet8", "nf-resnet20", "nf-resnet56", "nf-resnet50", "nf-resnet101", "vgg11-cifar", "vgg13-cifar", "vgg16-cifar", "vgg19-cifar"]
 
 
 def describe(name, classes):

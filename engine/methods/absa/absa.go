@@ -14,6 +14,7 @@ import (
 	"math"
 
 	"broadside/engine/curvature"
+	"broadside/engine/graph"
 	"broadside/engine/methods"
 )
 
@@ -134,7 +135,8 @@ func (m *Method) Attack() methods.Attack {
 	if m.state.Attack <= 1/float64(m.leaf) {
 		return methods.Attack{}
 	}
-	return methods.Attack{Samples: max(int(float64(m.leaf)*m.state.Attack), 1), Eps: m.opt.Epsilon, Step: m.opt.Epsilon, Iterations: 1}
+	return methods.Attack{Samples: max(int(float64(m.leaf)*m.state.Attack), 1),
+		Attack: graph.Attack{Eps: m.opt.Epsilon, Step: m.opt.Epsilon, Iterations: 1}}
 }
 
 // LargestBatch is the batch that growth ends at.

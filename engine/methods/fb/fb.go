@@ -48,12 +48,5 @@ func (m *Method) Schedule(t methods.Training, s schedule.Schedule) (schedule.Sch
 		return nil, fmt.Errorf("method fb warms up by itself: set schedule.warmup_epochs to 0")
 	}
 	k := float64(t.BaseBatch()) / float64(m.opt.BaseBatch)
-	return schedule.Warmup{Epochs: m.opt.WarmupEpochs, From: 1 / k, Then: scaled{s, k}}, nil
+	return schedule.Warmup{Epochs: m.opt.WarmupEpochs, From: 1 / k, Then: schedule.Scaled{Schedule: s, By: k}}, nil
 }
-
-type scaled struct {
-	schedule.Schedule
-	k float64
-}
-
-func (s scaled) Factor(epochs float64) float64 { return s.k * s.Schedule.Factor(epochs) }

@@ -2,7 +2,9 @@
 package methodtest
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 
 	"broadside/engine/curvature"
 	"broadside/engine/methods"
@@ -14,6 +16,7 @@ type Training struct {
 	EpochsDone, EpochsWanted, UpdatesDone int
 	SampleCount, LeafSize                 int
 	BaseSize, BatchSize                   int
+	Largest                               int // batch; 0: any
 	Seen                                  int64
 	LR                                    float64 // product of all changes
 	Carry                                 methods.Carry
@@ -50,6 +53,12 @@ func (f *Training) Batch() int { return f.BatchSize }
 
 // BaseBatch returns BaseSize.
 func (f *Training) BaseBatch() int { return f.BaseSize }
+
+// Seed returns 1.
+func (f *Training) Seed() uint64 { return 1 }
+
+// LargestBatch returns Largest.
+func (f *Training) LargestBatch() int { return cmp.Or(f.Largest, math.MaxInt) }
 
 // ScaleLR multiplies LR.
 func (f *Training) ScaleLR(factor float64, _ string) error {

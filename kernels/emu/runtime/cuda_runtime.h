@@ -134,6 +134,18 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 
+// Fibers of a block take turns, and blocks run one after the other; other streams do not touch the same cells.
+inline unsigned atomicAdd(unsigned *to, unsigned v) {
+  unsigned before = *to;
+  *to += v;
+  return before;
+}
+inline unsigned atomicMin(unsigned *to, unsigned v) {
+  unsigned before = *to;
+  if (v < before) *to = v;
+  return before;
+}
+
 // ---- arithmetic -----------------------------------------------------------------------------
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
