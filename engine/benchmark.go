@@ -295,7 +295,7 @@ func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	add(leaves, &w.bases, onWorker, p.Backward...)
 	add(lanes-1, &f.bases, f.prepare, f.axpby(1, 1))
 	add(leaves, &f.bases, f.prepare, p.Fold...)
-	add(1, &f.bases, f.prepare, t.updater.rule.Update(f.net.Params)...)
+	add(1, &f.bases, f.prepare, t.updater.calls...)
 	return out, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"broadside/engine/data"
+	"broadside/engine/methods"
 	"broadside/engine/recipe"
 )
 
@@ -61,6 +62,20 @@ func TestCheckRefuses(t *testing.T) {
 			t.Errorf("%s: %v", set, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%s: %v; want %q", set, err, want)
+		}
+	}
+}
+
+// Every method has a recipe that shows it.
+func TestEveryMethodHasARecipe(t *testing.T) {
+	for _, name := range methods.Names() {
+		r, err := recipe.Load("cifar10-"+name, nil)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if _, ok := r.Method(name); !ok {
+			t.Errorf("recipe cifar10-%s does not use the method", name)
 		}
 	}
 }

@@ -58,6 +58,7 @@ type fleet struct {
 	params kernels.Memory
 	state  kernels.Memory
 	sums   laneSums // of gradients
+	whole  bool     // lanes are read before they are reduced: no reduction begins early
 	stats  leafStats
 	sync   *syncNorm // nil unless syncBN
 	train  *resident

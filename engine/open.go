@@ -130,13 +130,13 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(t.plannedBatch(), len(rule.Slots())+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Params)+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
 		return nil, err
 	}
-	if t.updater, err = newUpdater(f, rule); err != nil {
+	if t.updater, err = newUpdater(f, rule, t.methods); err != nil {
 		return nil, err
 	}
 	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
@@ -185,6 +185,9 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 		if err := m.Prepare(control{t}); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := t.checkSync(); err != nil {
+		return nil, nil, err
 	}
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
@@ -249,6 +252,9 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
 			return nil, err
 		}
+		if c, ok := m.(methods.Claimer); ok {
+			info.Claims = c.Claims()
+		}
 		out, infos = append(out, method{info, m}), append(infos, info)
 	}
 	return out, methods.CheckConflicts(infos)
@@ -280,15 +286,11 @@ func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
 		}
 		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
 	}
-	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: map[graph.Role]bool{}}
-	for _, name := range o.DecayExclude {
-		switch name {
-		case "bn":
-			rule.NoDecay[graph.Gamma], rule.NoDecay[graph.Beta] = true, true
-		case "bias":
-			rule.NoDecay[graph.Bias] = true
-		}
+	exclude, err := optim.Roles(o.DecayExclude)
+	if err != nil {
+		return nil, fmt.Errorf("optimizer.decay_exclude: %w", err)
 	}
+	rule := optim.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, WeightDecay: o.WeightDecay, NoDecay: exclude}
 	for _, m := range t.methods {
 		if s, ok := m.Method.(methods.Stepper); ok {
 			return s.Rule(rule)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -14,7 +15,7 @@ type leaves struct {
 	draw    methods.Draw
 	first   int       // place in the update of the first leaf; a leaf of samples has a place for each of its views
 	update  int       // under way, from 1
-	last    int       // places of the update, if it ends with these, or 0
+	last    int       // places of the update, if it ends with these and they may be reduced at once, or 0
 	indices []int32   // samples of all leaves
 	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
@@ -166,31 +167,50 @@ func (j *leaves) pass(w *worker, p *program, place int) error {
 
 // updater turns gradient sums into parameter updates.
 type updater struct {
-	fleet *fleet
-	rule  optim.Rule
-	pass  kernels.Pass
-	hyper kernels.Memory
-	slots []kernels.Memory
-	cells [optim.HyperCells]float32
+	fleet   *fleet
+	rule    optim.Rule
+	moments *moments // nil if no method asks
+	damping *damping // nil if no method asks
+	steps   *steps   // nil if no method asks
+	measure *lengths // nil until a method asks
+	scratch optim.Scratch
+	calls   []kernels.Call
+	pass    kernels.Pass
+	hyper   kernels.Memory
+	slots   []kernels.Memory
+	vectors []kernels.Memory
+	cells   []float32 // what is written to hyper
 }
 
-func newUpdater(f *fleet, rule optim.Rule) (*updater, error) {
+func newUpdater(f *fleet, rule optim.Rule, list []method) (*updater, error) {
 	u := &updater{fleet: f, rule: rule}
-	if err := u.alloc(); err != nil {
+	if err := u.alloc(list); err != nil {
 		u.free()
 		return nil, err
 	}
 	return u, nil
 }
 
-func (u *updater) alloc() (err error) {
+func (u *updater) alloc(list []method) (err error) {
 	f := u.fleet
-	if u.pass, err = f.prepare(u.rule.Update(f.net.Params)...); err != nil {
-		return fmt.Errorf("preparing the update: %w", err)
-	}
-	if u.hyper, err = f.dev.Alloc(optim.HyperCells); err != nil {
+	if u.moments, err = newMoments(f, list); err != nil {
 		return err
 	}
+	if u.damping, err = newDamping(f, list); err != nil {
+		return err
+	}
+	f.whole = u.moments != nil || u.damping != nil
+	if u.steps, err = newSteps(f, list, u.lengths); err != nil {
+		return err
+	}
+	u.calls = optim.Update(u.rule, transformsOf(list), f.net.Params, &u.scratch)
+	if u.pass, err = f.prepare(slices.Clone(u.calls)...); err != nil {
+		return fmt.Errorf("preparing the update: %w", err)
+	}
+	if u.hyper, err = f.dev.Alloc(u.scratch.Len()); err != nil {
+		return err
+	}
+	u.cells = make([]float32, u.scratch.FilledLen())
 	for _, name := range u.rule.Slots() {
 		m, err := f.dev.Alloc(f.net.ParamCells())
 		if err != nil {
@@ -198,35 +218,98 @@ func (u *updater) alloc() (err error) {
 		}
 		u.slots = append(u.slots, m)
 	}
+	for range u.scratch.Vectors() {
+		m, err := f.dev.Alloc(f.net.ParamCells())
+		if err != nil {
+			return fmt.Errorf("allocating the optimiser's scratch: %w", err)
+		}
+		u.vectors = append(u.vectors, m)
+	}
 	return nil
 }
 
-// update applies the mean of the gradients summed over so many leaves and samples.
-func (u *updater) update(leaves, samples int, lr float64) error {
+// transformsOf returns the methods' transforms of the gradient.
+func transformsOf(list []method) (out []optim.Transform) {
+	for _, m := range list {
+		if t, ok := m.Method.(methods.Transformer); ok {
+			out = append(out, t.Transform())
+		}
+	}
+	return out
+}
+
+// bind points the bases at what an update works on.
+func (u *updater) bind(sum kernels.Memory) {
 	f := u.fleet
-	sum, err := f.reduce.finish(f.sums, leaves)
+	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
+	for i, m := range u.slots {
+		f.bases[optim.SlotBase+kernels.Base(i)] = m
+	}
+	for i, m := range u.vectors {
+		f.bases[optim.VectorBase+kernels.Base(i)] = m
+	}
+}
+
+// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples.
+func (u *updater) update(number, leaves, samples int, lr float64) error {
+	f := u.fleet
+	sum, err := u.reduce(leaves)
 	if err != nil {
 		return err
 	}
 	if err := f.foldStats(leaves); err != nil {
 		return err
 	}
-	u.cells = [optim.HyperCells]float32{float32(lr), float32(1 / float64(samples)), 1}
-	u.hyper.WriteFloats(0, u.cells[:])
-	f.bases[graph.ParamBase], f.bases[graph.GradBase], f.bases[optim.HyperBase] = f.params, sum, u.hyper
-	for i, m := range u.slots {
-		f.bases[optim.SlotBase+kernels.Base(i)] = m
+	if err := u.steps.gradient(sum, samples); err != nil {
+		return err
 	}
-	return u.pass.Run(&f.bases)
+	if err := u.damping.apply(sum); err != nil {
+		return err
+	}
+	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: 1 / float64(samples)})
+	u.hyper.WriteFloats(0, u.cells)
+	u.bind(sum)
+	if err := u.pass.Run(&f.bases); err != nil {
+		return err
+	}
+	return u.steps.moved(samples)
+}
+
+// lengths returns the measure of parameters, made at first use.
+func (u *updater) lengths() (l *lengths, err error) {
+	if u.measure == nil {
+		u.measure, err = newLengths(u.fleet)
+	}
+	return u.measure, err
+}
+
+// reduce returns the sum of the lanes that so many leaves reach.
+func (u *updater) reduce(leaves int) (kernels.Memory, error) {
+	if err := u.moments.readLanes(leaves); err != nil {
+		return nil, err
+	}
+	if err := u.damping.readLanes(leaves); err != nil {
+		return nil, err
+	}
+	sum, err := u.fleet.reduce.finish(u.fleet.sums, leaves)
+	if err != nil {
+		return nil, err
+	}
+	return sum, u.moments.readSum(sum)
 }
 
 func (u *updater) free() {
 	if u == nil {
 		return
 	}
+	u.moments.free()
+	u.damping.free()
+	u.steps.free()
+	u.measure.free()
 	if u.pass != nil {
 		u.pass.Free()
 	}
 	free(u.hyper)
 	free(u.slots...)
+	free(u.vectors...)
 }

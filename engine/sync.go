@@ -43,9 +43,6 @@ type lockstep struct {
 
 // prepareSync allocates what does not depend on the number of leaves.
 func (f *fleet) prepareSync(p *graph.Program) (err error) {
-	if len(p.Cuts) == 0 {
-		return fmt.Errorf("batch.sync_bn is true: model %s has no batch norm", f.net.Name)
-	}
 	s := &syncNorm{fleet: f, cuts: p.Cuts, row: syncRow(p), plans: map[int]*syncPlan{}}
 	f.sync = s
 	if s.joint, err = f.dev.Alloc(s.row); err != nil {
@@ -288,6 +285,9 @@ func (t *trainer) checkSync() error {
 	if !t.fleet.syncBN {
 		return nil
 	}
+	if len(t.fleet.net.Norms) == 0 {
+		return fmt.Errorf("batch.sync_bn is true: model %s has no batch norm", t.fleet.net.Name)
+	}
 	for _, m := range t.methods {
 		p, perturbs := m.Method.(methods.Perturber)
 		if perturbs && p.Attack().TrainMode {
@@ -299,13 +299,8 @@ func (t *trainer) checkSync() error {
 			}
 		}
 	}
-	return t.checkSyncBatch(t.plannedBatch())
-}
-
-// checkSyncBatch refuses a batch that is no part of an epoch: there would be epochs without a loss.
-func (t *trainer) checkSyncBatch(size int) error {
-	if n := t.sampler.LeavesPerEpoch() * t.fleet.leaf.Capacity; t.fleet.syncBN && size > n {
-		return fmt.Errorf("batch.sync_bn is true: a batch of %d is more than an epoch of %d samples, and cannot be computed at once", size, n)
+	if n := (control{t}).LargestBatch(); t.cfg.batch > n { // there would be epochs without a loss
+		return fmt.Errorf("batch.size %d is more than an epoch of %d samples: with batch.sync_bn true use a smaller batch.size", t.cfg.batch, n)
 	}
 	return nil
 }

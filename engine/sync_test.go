@@ -12,6 +12,7 @@ import (
 	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
+	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 	"broadside/kernels"
 	"broadside/kernels/ref"
@@ -171,7 +172,7 @@ func TestSyncRefusals(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(4*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	start := func(sets ...string) (*trainer, error) {
 		r := parseRecipe(t, smallText, append(sets, "batch.ghost=32", "batch.sync_bn=true")...)
-		net, err := openNetwork("resnet8", pair.Train)
+		net, err := openNetwork(recipe.Model{Name: "resnet8"}, pair.Train)
 		if r.Model.Name == "linear" {
 			net = graph.New("linear", net.Input, 4)
 			net, err = net.Build(net.Linear("fc", net.In(), 4))
@@ -189,7 +190,7 @@ func TestSyncRefusals(t *testing.T) {
 		}
 		tr, err := newTrainer(f, r, &tape{})
 		if err == nil {
-			t.Cleanup(tr.updater.free)
+			t.Cleanup(tr.free)
 		}
 		return tr, err
 	}
@@ -200,9 +201,9 @@ func TestSyncRefusals(t *testing.T) {
 		}
 	}
 	_, err := start("batch.size=160")
-	want(err, "a batch of 160 is more than an epoch of 128 samples")
+	want(err, "batch.size 160 is more than an epoch of 128 samples: with batch.sync_bn true use a smaller batch.size")
 	_, err = start("methods=[gg: {max_batch: 256}]")
-	want(err, "a batch of 256 is more than an epoch of 128 samples")
+	want(err, "max_batch is 256: must be at most an epoch of whole leaves (128 samples): batch.drop_last or batch.sync_bn is true")
 	_, err = start("model.name=linear")
 	want(err, "batch.sync_bn is true: model linear has no batch norm")
 
@@ -215,7 +216,7 @@ func TestSyncRefusals(t *testing.T) {
 		want(tr.checkSync(), "method other, which controls the "+claim+", does not work with batch.sync_bn true")
 	}
 	tr.methods = nil
-	want((control{tr}).SetBatch(160, 0, "test"), "a batch of 160 is more than an epoch of 128 samples")
+	want((control{tr}).SetBatch(160, 0, "test"), "batch size 160 is more than an epoch of 128 samples")
 	_, err = newHessian(tr.fleet, tr.fleet.train, firstSamples(64), true, 1, 0)
 	want(err, "use the running statistics (--bn eval)")
 }

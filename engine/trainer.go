@@ -21,9 +21,12 @@ import (
 //	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        the same leaves again at other parameters (methods.Displacer)
+//	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
+//	        damp what the lanes disagree on           (methods.Damper)
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
+//	        tell what the update did                  (methods.StepReader)
 //	        end of update: batch size, learning rate  (methods.UpdateEnder)
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
@@ -48,10 +51,13 @@ type trainer struct {
 	at      progress
 	pending pending
 	job     leaves
+	recent  *leaves // the job of the leaves computed last
 	scores  scores
 	held    []int         // epochs of the leaves that wait for the rest of their update; only with batch.sync_bn
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
+
+	values map[string]float64 // what methods reported of the last epoch
 
 	epochStarted time.Time // when this process began the current epoch, and the samples seen by then
 	epochSamples int64
@@ -193,6 +199,7 @@ func (t *trainer) computeLeaves() error {
 	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := t.nextLeaves()
 	j := t.nextJob()
+	t.recent = j
 	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
 	j.update, j.last = t.at.Updates+1, 0
 	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
@@ -217,7 +224,7 @@ func (t *trainer) computeLeaves() error {
 		}
 	}
 	places := trained * views
-	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() {
+	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() && !t.fleet.whole {
 		j.last = t.pending.places + places
 	}
 	j.results.resize(places, size)
@@ -276,7 +283,7 @@ func (t *trainer) update() error {
 		return err
 	}
 	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
-	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples}
+	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples, Epochs: t.place()}
 	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
 	if err != nil {
 		return err
@@ -285,7 +292,13 @@ func (t *trainer) update() error {
 	if err := t.fleet.pair.keepParams(t.fleet); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.pending.places, samples, lr); err != nil {
+	if err := t.updater.steps.begin(t); err != nil {
+		return err
+	}
+	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
+		return err
+	}
+	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
 	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
@@ -316,11 +329,14 @@ func (t *trainer) endUpdate(u methods.Update) error {
 	return nil
 }
 
-// learningRate is that of the update whose last leaf was just computed, in this epoch or at the end
-// of the one before.
+// learningRate is that of the update whose last leaf was just computed.
 func (t *trainer) learningRate() float64 {
-	progress := float64(t.phaseEpoch()) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
-	return t.cfg.lr * t.schedule.Factor(progress) * t.at.LRScale
+	return t.cfg.lr * t.schedule.Factor(t.place()) * t.at.LRScale
+}
+
+// place is how many epochs of the phase were done when the last leaf began, in this epoch or at the end of the one before.
+func (t *trainer) place() float64 {
+	return float64(t.phaseEpoch()) + float64(t.at.Leaf-1)/float64(t.sampler.LeavesPerEpoch())
 }
 
 func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capacity }
@@ -350,6 +366,7 @@ func (t *trainer) endEpoch() error {
 		t.at.Best = max(t.at.Best, e.Accuracy)
 		record.TestAccuracy, record.TestLoss = &e.Accuracy, &e.Loss
 	}
+	t.values = record.Values
 	record.HVPs = t.at.HVPs
 	record.WallSeconds = t.wall()
 	t.startEpoch()

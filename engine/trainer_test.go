@@ -30,27 +30,41 @@ var settings = map[string]string{
 	"abs":        "abs: {max_batch: 128, patience: 1, probe_every: 96}",
 	"absa":       "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"adabatch":   "adabatch: {every: 1, warmup_epochs: 0}",
+	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
+	"agc":        "agc: {lambda: 0.02}",
+	"autowu":     "autowu: {start: 0.01, warmup_fraction: 0.9, confidence: 0.02, patience: 1}",
 	"batchaug":   "batchaug: {copies: 3}",
 	"batchsched": "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
+	"bigbatch":   "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
+	"cabs":       "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"cblr":       "cblr: {estimator: secant, coefficient: 0.1}",
+	"clars":      "clars: {max_ratio: 0.5}",
+	"clip":       "clip: {max_norm: 0.5}",
+	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
+	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
+	"distance":   "distance: {per_decade: 5, per_tensor: true}",
 	"extrap":     "extrap: {inner_rate: 2}",
 	"fb":         "fb: {base_batch: 16, warmup_epochs: 2}",
+	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
+	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
 	"gg":         "gg: {max_batch: 64}",
+	"gns":        "gns: {control: true, ema: 0.5, max_batch: 256}",
+	"lamb":       "lamb: {clip: 0.5}",
+	"lars":       "lars: {variant: tpu, coefficient: 0.1}",
+	"mclr":       "mclr: {coefficient: 0.1}",
 	"noise":      "noise: {variance: 1, base_batch: 32}",
 	"persample":  "persample",
+	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 	"regime":     "regime: {base_batch: 32, longer: true}",
 	"sam":        "sam: {rho: 2, adaptive: true, interval: 2}",
 	"smallloss":  "smallloss: {keep: 0.5}",
-	"advprop":    "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
-	"conadv":     "conadv: {epsilon: 0.1, step: 0.1}",
-	"disadv":     "disadv: {epsilon: 0.1, step: 0.1}",
-	"fgsmrs":     "fgsmrs: {epsilon: 0.1}",
-	"free":       "free: {epsilon: 0.1, step: 0.05, replays: 3}",
-	"pgd":        "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
+	"structure":  "structure: {every: 2, per_tensor: true}",
 	"swap":       "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
+	"vrsgd":      "vrsgd: {}",
 }
 
 // needs are changes of the small recipe that a method asks for.
-var needs = map[string][]string{"smallloss": {"batch.drop_last=true"}}
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
@@ -380,6 +394,14 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"absa: {max_batch: 128, patience: 100, eig_decrease: 1.0e+30, attack_fraction: 0.5, epsilon: 0, attack_until: 0}",
 		"abs: {max_batch: 64}",
 		"fb: {base_batch: 64, warmup_epochs: 0}",
+		"gns: {}",
+		"vrsgd: {gamma: 1}",
+		"distance: {}",
+		"structure: {every: 1}",
+		"cabs: {max_batch: 64}",
+		"bigbatch: {max_batch: 64}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 		"sam: {rho: 0}",
 		"sam: {rho: 0, adaptive: true}",
 		"extrap: {inner_rate: 0}",
@@ -393,6 +415,8 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"fgsmrs: {epsilon: 0}",
 		"pgd: {epsilon: 0, iterations: 2}",
 		"free: {epsilon: 0, replays: 1}",
+		"clip: {max_norm: 1.0e+30}",
+		"agc: {lambda: 1.0e+30}",
 	} {
 		got := run(method)
 		for name, x := range want.Tensors {
@@ -538,7 +562,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -174,7 +174,7 @@ func (t *twice) gradient(training methods.Training, u methods.Update, count, sam
 	}
 	for i, k := range t.kept[:t.n] {
 		k.again, k.last = t, 0
-		if i == t.n-1 {
+		if i == t.n-1 && !t.fleet.whole {
 			k.last = count
 		}
 		if err := t.fleet.compute(k, &k.results, k.first, k.last); err != nil {

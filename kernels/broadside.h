@@ -305,8 +305,8 @@ typedef union bs_shape {
   X(PHILOX, philox, philox, 1)                                                                     \
   /* x, z, y: y = a x z + b y; with b = 0 y is not read */                                         \
   X(MULADD, muladd, vector, 3)                                                                     \
-  /* x, z, out double: the median of |x| / (|z| + a) among the elements where this is finite; the mean of the two \
-     in the middle if they are even in number, NaN if there are none */                            \
+  /* x, z, out double: the median of |x| / (|z| + a) among the elements where this is finite, and x not 0 unless b \
+     is 0; the mean of the two in the middle if they are even in number, NaN if there are none */  \
   X(MEDIAN, median, vector, 3)                                                                     \
   /* g (updated), square: with a micro gradients' sum g and sum of squares, r = g^2 / (a square - g^2) is the squared \
      mean over the variance; g *= min(max(r / (mean of r), b), 1) (Jiang et al. 2023). An element without a variance \

@@ -78,10 +78,12 @@ BS_FORMULA float bs_snr_factor(double ratio, double mean, double least) {
   return (float)(ratio > least * mean ? ratio / mean : least);
 }
 
-/* bs_ratio_bits are the bits of |x| / (|z| + delta), which are in the order of the values. */
-BS_FORMULA uint32_t bs_ratio_bits(float x, float z, float delta) {
+/* bs_ratio_bits are the bits of |x| / (|z| + delta), which are in the order of the values; those of no number if a 0
+ * does not count. */
+BS_FORMULA uint32_t bs_ratio_bits(float x, float z, float delta, int zeros) {
   float ratio = fabsf(x) / (fabsf(z) + delta);
   uint32_t bits;
+  if (x == 0 && !zeros) return 0xffffffffu;
   memcpy(&bits, &ratio, sizeof bits);
   return bits;
 }

@@ -69,9 +69,13 @@ const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:
 // Statistics of a batch are those of leaves of all processes, of which an epoch leaves some to the next.
 const syncTiny = " --set batch.size=64 --set batch.ghost=16 --set batch.sync_bn=true"
 
+// The batch follows the spread between the lanes of all processes, which also damps the gradient.
+const spreadTiny = " --set batch.size=48 --set batch.leaf=16" +
+	" --set methods=[{gns:{control:true,ema:0.5,max_batch:192}},{vrsgd:{gamma:0.1}},{structure:{every:2}}]"
+
 func TestProcessesHaveTheSameBits(t *testing.T) {
 	tinyFolder(t)
-	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "sync": syncTiny} {
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "spread": spreadTiny, "sync": syncTiny} {
 		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
 		want := weights(t, "one-"+name)
 		for _, n := range []int{1, 2, 4} {

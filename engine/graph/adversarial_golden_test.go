@@ -134,8 +134,8 @@ func TestGoldenDisAdv(t *testing.T) {
 	o.Set = 1
 	attack := b.compile(o)
 	twin := b.compile(graph.Options{N: goldenTwins, ParamGrads: true, Set: 1})
-	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / (2 * goldenTwins)})
-	update := optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params)
+	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / (2 * goldenTwins), 1})
+	update := optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params, nil)
 	for i := range want.Clean {
 		b.zero(graph.GradBase)
 		b.images(0, 8)
@@ -168,8 +168,8 @@ func TestGoldenFree(t *testing.T) {
 	b, c := g.twins(t)
 	p := b.compile(graph.Options{N: goldenTwins, ParamGrads: true, InputGrad: true, Persistent: &graph.Persistent{Eps: want.Eps, Step: want.Step}})
 	b.bases[graph.DeltaBase] = b.alloc(goldenTwins * b.net.Input.Elems())
-	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / goldenTwins})
-	step := append(append(p.Forward, p.Backward...), optim.SGD{}.Update(b.net.Params)...)
+	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1. / goldenTwins, 1})
+	step := append(append(p.Forward, p.Backward...), optim.SGD{}.Update(b.net.Params, nil)...)
 	for i, loss := range want.Losses {
 		b.zero(graph.GradBase)
 		b.images(0, 8)

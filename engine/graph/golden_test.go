@@ -428,7 +428,7 @@ func checkSGD(t *testing.T, dev kernels.Device, tol float64, g golden) {
 	b.bases[optim.HyperBase], b.bases[optim.SlotBase] = b.alloc(optim.HyperCells), b.alloc(b.net.ParamCells())
 	b.bases[optim.HyperBase].WriteFloats(0, []float32{float32(g.SGD.LR), 1 / float32(g.SGD.Batch), 1})
 	step := append(append(p.Forward, p.Backward...), p.Fold...)
-	step = append(step, optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params)...)
+	step = append(step, optim.SGD{Momentum: g.SGD.Momentum, WeightDecay: g.SGD.WeightDecay}.Update(b.net.Params, nil)...)
 	c := &checker{t: t, g: g, tol: max(tol, 1e-7)} // lr is rounded to float32 on every device
 	for i, want := range g.SGD.Losses {
 		b.images(i%2*g.SGD.Batch, g.SGD.Batch)

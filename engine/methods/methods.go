@@ -39,6 +39,11 @@ type Training interface {
 	ScaleLR(factor float64, trigger string) error
 	// TopEigenvalue measures the largest eigenvalue of the Hessian of the mean loss.
 	TopEigenvalue(p Probe) (curvature.Eigenvalue, error)
+	// Tensors names the parameter tensors, in the order of all values by tensor.
+	Tensors() []string
+	// Distance measures how far the parameters are from where training began: of each tensor, unless that is nil, and of
+	// all together.
+	Distance(each []float64) (float64, error)
 }
 
 // Probe says what a curvature probe measures: training samples drawn afresh, without augmentation,
@@ -109,6 +114,7 @@ type Update struct {
 	Loss    float64 // mean over its samples, before the update
 	LR      float64
 	Samples int
+	Epochs  float64 // its place in training, as its schedule was asked
 }
 
 // Draw names a random draw for training samples: it is a function of the seed, the epoch, the copy and the sample.
@@ -200,6 +206,10 @@ type Stepper interface {
 
 // Grower tells the largest batch that the method may ask for, so that what cannot hold it is refused before training.
 type Grower interface{ LargestBatch() int }
+
+// Transformer changes the mean gradient before the step rule sees it, after the transforms of earlier stages. Several
+// methods may.
+type Transformer interface{ Transform() optim.Transform }
 
 // EpochEnder acts at the end of each epoch: it may probe and change batch size and learning rate.
 type EpochEnder interface{ EpochEnd(t Training) error }

@@ -95,7 +95,7 @@ type Event struct {
 	WallSeconds float64   `json:"wall_seconds"` // training time since the start of the run
 	Epoch       int       `json:"epoch"`        // completed epochs
 	Updates     int       `json:"updates"`
-	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg
+	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch
 	From        int       `json:"from,omitempty"`       // growth: batch before
 	To          int       `json:"to,omitempty"`         // growth: batch after
 	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
@@ -136,6 +136,8 @@ type Summary struct {
 	WallSeconds      float64 `json:"wall_seconds"`
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
+	// Values are what methods reported of the last epoch; none after a resume that had nothing left to train.
+	Values map[string]float64 `json:"values,omitempty"`
 }
 
 // MarshalJSON writes values that are not finite, as a diverged run has them, as null.

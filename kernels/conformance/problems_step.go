@@ -31,7 +31,8 @@ func stepProblems(k kernels.Kernel) (list []problem) {
 			}
 			list = append(list, problem{shape: kernels.Vector{Count: n, A: 0.1, B: 0.9}}, problem{shape: kernels.Vector{Count: n, A: 1}, exact: true, alias: "y", of: "x"})
 		case kernels.Median:
-			list = append(list, problem{shape: kernels.Vector{Count: n}, exact: true}, problem{shape: kernels.Vector{Count: n, A: 1e-3}})
+			list = append(list, problem{shape: kernels.Vector{Count: n}, exact: true}, problem{shape: kernels.Vector{Count: n, A: 1e-3}},
+				problem{shape: kernels.Vector{Count: n, B: 1}, exact: true})
 		case kernels.SNR:
 			list = append(list, problem{shape: kernels.Vector{Count: n, A: 8, B: 0.1}}, problem{shape: kernels.Vector{Count: n, A: 2}},
 				problem{shape: kernels.Vector{Count: n, A: 16, B: 1}})

@@ -1,5 +1,13 @@
 // select.h: median, by radix selection: three histograms of the digits of the values' bits, from the highest on.
 
+struct ratio_vectors {
+  const float *x, *z;
+  int64_t count;
+  float delta;
+  bool zeros;
+  uint32_t bits(int64_t i) const { return bs_ratio_bits(x[i], z[i], delta, zeros); }
+};
+
 // A choice is a set of values by their leading bits, and the rank within it of the value that is looked for.
 struct choice {
   uint32_t bits, mask; // values whose bits under the mask are these
@@ -7,12 +15,12 @@ struct choice {
 };
 
 // choose narrows a choice by a digit of so many bits.
-static void choose(choice *c, const float *x, const float *z, int64_t count, float delta, int shift, int bits) {
+static void choose(choice *c, const ratio_vectors &of, int shift, int bits) {
   enum { MOST = 1 << 11 };
   int64_t histogram[MOST] = {};
   uint32_t last = (1u << bits) - 1;
-  for (int64_t i = 0; i < count; i++) {
-    uint32_t v = bs_ratio_bits(x[i], z[i], delta);
+  for (int64_t i = 0; i < of.count; i++) {
+    uint32_t v = of.bits(i);
     if (bs_is_finite(v) && (v & c->mask) == c->bits) histogram[v >> shift & last]++;
   }
   if (c->mask == 0) { // the first digit: all values
@@ -26,10 +34,10 @@ static void choose(choice *c, const float *x, const float *z, int64_t count, flo
 }
 
 // larger returns the bits of the smallest value above a chosen one.
-static uint32_t larger(uint32_t than, const float *x, const float *z, int64_t count, float delta) {
+static uint32_t larger(uint32_t than, const ratio_vectors &of) {
   uint32_t best = 0xffffffffu;
-  for (int64_t i = 0; i < count; i++) {
-    uint32_t v = bs_ratio_bits(x[i], z[i], delta);
+  for (int64_t i = 0; i < of.count; i++) {
+    uint32_t v = of.bits(i);
     if (v > than && v < best) best = v;
   }
   return best;
@@ -38,18 +46,17 @@ static uint32_t larger(uint32_t than, const float *x, const float *z, int64_t co
 static bs_status median(const bs_shape *shape, void *const *arg, void *) {
   bs_status status = bs_check(BS_MEDIAN, shape, arg, false);
   if (status != BS_OK) return status;
-  int64_t count = shape->vector.count;
-  float delta = (float)shape->vector.a;
-  const float *x = arg_at<const float>(arg, 0), *z = arg_at<const float>(arg, 1);
+  const bs_vector &s = shape->vector;
+  ratio_vectors of = {arg_at<const float>(arg, 0), arg_at<const float>(arg, 1), s.count, (float)s.a, s.b == 0};
   choice c = {};
-  choose(&c, x, z, count, delta, 21, 11);
+  choose(&c, of, 21, 11);
   if (c.total == 0) {
     put_double(arg[2], NAN);
     return BS_OK;
   }
-  choose(&c, x, z, count, delta, 10, 11);
-  choose(&c, x, z, count, delta, 0, 10);
+  choose(&c, of, 10, 11);
+  choose(&c, of, 0, 10);
   bool both = c.total % 2 == 0 && c.rank + 1 == c.count; // the other one in the middle is another value
-  put_double(arg[2], bs_middle(c.bits, both ? larger(c.bits, x, z, count, delta) : c.bits));
+  put_double(arg[2], bs_middle(c.bits, both ? larger(c.bits, of) : c.bits));
   return BS_OK;
 }

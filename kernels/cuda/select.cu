@@ -24,7 +24,8 @@ struct ratio_vectors {
   const float *x, *z;
   int64_t count;
   float delta;
-  __device__ uint32_t bits(int64_t i) const { return bs_ratio_bits(x[i], z[i], delta); }
+  bool zeros;
+  __device__ uint32_t bits(int64_t i) const { return bs_ratio_bits(x[i], z[i], delta, zeros); }
 };
 
 __global__ void __launch_bounds__(select_threads) begin_kernel(choice *c) {
@@ -104,7 +105,7 @@ bs_status median(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = check(BS_MEDIAN, shape, arg);
   if (status != BS_OK) return status;
   const bs_vector &s = shape->vector;
-  ratio_vectors of = {arg_at<const float>(arg, 0), arg_at<const float>(arg, 1), s.count, (float)s.a};
+  ratio_vectors of = {arg_at<const float>(arg, 0), arg_at<const float>(arg, 1), s.count, (float)s.a, s.b == 0};
   choice *c = aligned_scratch<choice>(arg[3]);
   dim3 grid = each_blocks(ceil_div(s.count, (int64_t)16)), block(select_threads);
   status = launch(stream, begin_kernel, dim3(1), block, 0, c);

@@ -142,11 +142,11 @@ func bounded(s kernels.TrustShape, ratio, lr float64) float64 {
 }
 
 // median: out = the median of |x| / (|z| + a), the mean of the two in the middle of an even number. What is not finite
-// does not count.
+// does not count, nor does x = 0 unless b is 0.
 func median(s kernels.Vector, x, z, out []float64) error {
 	var ratios []float64
 	for i := range x[:s.Count] {
-		if r := math.Abs(x[i]) / (math.Abs(z[i]) + s.A); r <= math.MaxFloat32 {
+		if r := math.Abs(x[i]) / (math.Abs(z[i]) + s.A); r <= math.MaxFloat32 && (x[i] != 0 || s.B == 0) {
 			ratios = append(ratios, r)
 		}
 	}

@@ -61,14 +61,16 @@ func TestMedianByHand(t *testing.T) {
 	for _, c := range []struct {
 		x, z        []float64
 		delta, want float64
+		nonzero     float64
 	}{
-		{[]float64{3, -1, 2}, []float64{1, 1, -1}, 0, 2},
-		{[]float64{3, -1, 2, 8}, []float64{1, 1, -1, 1}, 0, 2.5},
-		{[]float64{3, 3, 2, 3}, []float64{1, 1, 1, 1}, 1, 1.5},
-		{[]float64{1, 0, 5, 6, 7}, []float64{0, 0, 1, 1, 1}, 0, 6}, // infinity and 0/0 do not count
+		{[]float64{3, -1, 2}, []float64{1, 1, -1}, 0, 2, 0},
+		{[]float64{3, -1, 2, 8}, []float64{1, 1, -1, 1}, 0, 2.5, 0},
+		{[]float64{0, 3, 0, 1, 2, 0}, []float64{1, 1, 1, 1, 1, 1}, 0, 2, 1},
+		{[]float64{3, 3, 2, 3}, []float64{1, 1, 1, 1}, 1, 1.5, 0},
+		{[]float64{1, 0, 5, 6, 7}, []float64{0, 0, 1, 1, 1}, 0, 6, 0}, // infinity and 0/0 do not count
 	} {
 		out := make([]float64, 2)
-		mustRun(t, kernels.Median, kernels.Vector{Count: int64(len(c.x)), A: c.delta}, c.x, c.z, out)
+		mustRun(t, kernels.Median, kernels.Vector{Count: int64(len(c.x)), A: c.delta, B: c.nonzero}, c.x, c.z, out)
 		if out[0] != c.want {
 			t.Errorf("median of |%v| / (|%v| + %v) is %v, want %v", c.x, c.z, c.delta, out[0], c.want)
 		}
