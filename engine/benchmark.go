@@ -255,6 +255,9 @@ type timedCall struct {
 // lane and change no parameter. After an error it returns those prepared so far.
 func (b *Benchmark) calls(w *worker) ([]timedCall, error) {
 	t, f := b.trainer, b.trainer.fleet
+	if f.syncBN {
+		return nil, fmt.Errorf("calls are not timed alone with batch.sync_bn: leaves run together")
+	}
 	leaves := t.leavesPerUpdate()
 	lanes := min(leaves, f.lanes)
 	p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity})

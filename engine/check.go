@@ -31,12 +31,12 @@ func (c *Checker) Check(r *recipe.Recipe) error {
 	set := *pair.Train
 	set.Images = nil
 	cfg := configOf(r, Options{})
-	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, lanes: cfg.lanes,
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, syncBN: cfg.syncBN, lanes: cfg.lanes,
 		running: cfg.running, ranks: 1, train: &resident{set: set}}
 	if _, _, err := planTrainer(f, r, nowhere{}); err != nil {
 		return err
 	}
-	_, err = graph.Compile(net, f.leaf, graph.Options{N: cfg.leaf, Ghost: cfg.ghost, Smoothing: cfg.smoothing, ParamGrads: true}, noWorkspace{})
+	_, err = graph.Compile(net, f.leaf, graph.Options{N: cfg.leaf, Ghost: cfg.ghost, Sync: cfg.syncBN, Smoothing: cfg.smoothing, ParamGrads: true}, noWorkspace{})
 	return err
 }
 

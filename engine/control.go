@@ -24,9 +24,10 @@ func (c control) Batch() int         { return c.t.at.Batch }
 func (c control) BaseBatch() int     { return c.t.cfg.batch }
 func (c control) Seed() uint64       { return c.t.cfg.seed }
 
-// LargestBatch is an epoch's whole leaves where an update must end in the epoch that it begins in.
+// LargestBatch is an epoch's whole leaves where an update must end in the epoch that it begins in, or all of its leaves
+// are computed together.
 func (c control) LargestBatch() int {
-	if c.t.cfg.dropLast {
+	if c.t.cfg.dropLast || c.t.fleet.syncBN {
 		return c.t.sampler.LeavesPerEpoch() * c.Leaf()
 	}
 	return math.MaxInt
@@ -41,7 +42,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		return fmt.Errorf("batch size %d: must be a multiple of the leaf, %d", size, t.fleet.leaf.Capacity)
 	}
 	if size > c.LargestBatch() {
-		return fmt.Errorf("batch size %d is more than an epoch: with batch.drop_last true it would never update", size)
+		return fmt.Errorf("batch size %d is more than an epoch of %d samples, which batch.drop_last or batch.sync_bn rules out", size, c.LargestBatch())
 	}
 	if carry == methods.KeepWeights && t.pending.leaves > 0 {
 		factor := float64(size) / float64(t.at.Batch)

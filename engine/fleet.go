@@ -27,6 +27,7 @@ type fleet struct {
 	net       *graph.Network
 	leaf      graph.Leaf
 	ghost     int
+	syncBN    bool // statistics are those of a whole batch
 	lanes     int
 	copies    int // of every training sample in an update; 0 is 1
 	bucket    int // cells of gradients that are reduced at a time, at least
@@ -60,6 +61,7 @@ type fleet struct {
 	sums   laneSums // of gradients
 	whole  bool     // lanes are read before they are reduced: no reduction begins early
 	stats  leafStats
+	sync   *syncNorm // nil unless syncBN
 	train  *resident
 	test   *resident
 
@@ -77,6 +79,7 @@ const (
 // fleetConfig says what the fleet computes.
 type fleetConfig struct {
 	leaf, ghost, lanes int
+	syncBN             bool
 	smoothing          float64
 	running            string            // sequential, scaled or mean; empty is sequential
 	precision          kernels.Precision // of products in all passes but a Hessian's, whose curvature would drown in their rounding
@@ -92,7 +95,7 @@ type joiner func(homes []kernels.Device) ([]collective.Comm, error)
 
 // newFleet allocates the shared memory and starts a worker for each device.
 func newFleet(net *graph.Network, devices []kernels.Device, cfg fleetConfig) (*fleet, error) {
-	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, smooth: cfg.smoothing, precision: cfg.precision,
+	f := &fleet{net: net, leaf: graph.Leaf{Capacity: cfg.leaf, In: net.Input}, ghost: cfg.ghost, syncBN: cfg.syncBN, smooth: cfg.smoothing, precision: cfg.precision,
 		lanes: cfg.lanes, bucket: cfg.bucket, running: cmp.Or(cfg.running, sequentialFold), results: make(chan result, len(devices)),
 		timeout: cfg.timeout, patience: time.NewTicker(cfg.timeout), fault: cfg.fault}
 	if err := f.settle(devices, cfg.join); err != nil {
@@ -331,6 +334,7 @@ func (f *fleet) close() {
 	free(f.params, f.state, f.scratch)
 	free(f.sums...)
 	f.stats.free()
+	f.sync.free()
 	f.train.free()
 	f.test.free()
 	f.pair.free()

@@ -45,6 +45,9 @@ const resultBase = graph.FreeBase
 func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64, stream uint32) (*hessian, error) {
 	h := &hessian{fleet: f, on: on, samples: samples, kind: hessianProgram, seed: seed, stream: stream, primal: make([]bool, len(f.workers))}
 	unit := 1 // samples that stay together
+	if ghost && f.syncBN {
+		return nil, fmt.Errorf("a Hessian with batch norm by ghosts: with batch.sync_bn true training takes its statistics over a whole batch, not over ghosts; use the running statistics (--bn eval)")
+	}
 	if ghost {
 		h.kind, unit = ghostHessianProgram, f.ghost
 	}

@@ -104,6 +104,9 @@ func (f *fleet) foldStats(places int) error {
 		return nil
 	}
 	s := &f.stats
+	if f.sync != nil {
+		return f.fold.run(f.sync.stats)
+	}
 	if err := s.gather(f, places); err != nil {
 		return err
 	}
@@ -150,6 +153,11 @@ func (f *fleet) prepareTraining() (err error) {
 		p, err := w.program(f.persistent.key(programKey{kind: trainProgram, n: f.leaf.Capacity}))
 		if err != nil {
 			return err
+		}
+		if f.syncBN && w.id == 0 {
+			if err := f.prepareSync(p.Program); err != nil {
+				return err
+			}
 		}
 		if w.id > 0 || len(p.Fold) == 0 {
 			continue

@@ -4,16 +4,15 @@ import (
 	"fmt"
 
 	"broadside/engine/graph"
-	"broadside/kernels"
 )
 
 // memoryNeed is what training is going to allocate in one memory, in bytes.
 type memoryNeed struct {
 	shared int64 // gradient sums, optimiser state, batch statistics
-	device int64 // of each device: a leaf and its activations
+	device int64 // of each device, or with batch.sync_bn of each leaf: its samples and activations
 }
 
-func (n memoryNeed) total(devices int) int64 { return n.shared + int64(devices)*n.device }
+func (n memoryNeed) total(seats int) int64 { return n.shared + int64(seats)*n.device }
 
 // measured is a device that knows how much memory is left.
 type measured interface {
@@ -23,11 +22,12 @@ type measured interface {
 // need returns what training with a leaf size needs in each memory, for an update of so many samples.
 func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	l := graph.Leaf{Capacity: leaf, In: f.net.Input}
-	p, err := graph.Compile(f.net, l, f.persistent.key(programKey{}).persistentOptions(graph.Options{N: leaf, Ghost: ghost, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}), f.homes[0])
+	options := graph.Options{N: leaf, Ghost: ghost, Sync: f.syncBN, Smoothing: f.smooth, Precision: f.precision, ParamGrads: true}
+	p, err := graph.Compile(f.net, l, f.persistent.key(programKey{}).persistentOptions(options), f.homes[0])
 	if err != nil {
 		return memoryNeed{}, err
 	}
-	arena, statsCells := p.ArenaCells, p.StatsCells
+	arena, statsCells, row := p.ArenaCells, p.StatsCells, syncRow(p)
 	for _, a := range f.attacks {
 		o := programKey{attack: a.Attack, train: a.TrainMode}.attackOptions(graph.Options{N: min(a.Samples, leaf), Ghost: min(ghost, a.Samples), Precision: f.precision})
 		if p, err = graph.Compile(f.net, l, o, f.homes[0]); err != nil {
@@ -39,6 +39,9 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
 	leaves := ceilDiv(batch, leaf)
 	stats := int64(statsCells) * int64(leaves*f.views())
+	if f.syncBN {
+		stats = int64(statsCells) + int64(row)*int64(1+ceilDiv(leaves, f.ranks)*f.ranks)
+	}
 	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves) + f.persistent.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
 }
 
@@ -46,9 +49,9 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 // leaf would fit. All processes agree.
 func (f *fleet) checkMemory(batch, slots int) error {
 	var err error
-	for i, home := range f.homes {
+	for i := range f.homes {
 		if err == nil {
-			err = f.checkMemoryOf(home, f.workersOf(i), batch, slots)
+			err = f.checkMemoryOf(i, batch, slots)
 		}
 	}
 	return f.agree(err)
@@ -63,7 +66,27 @@ func (f *fleet) workersOf(home int) (n int) {
 	return n
 }
 
-func (f *fleet) checkMemoryOf(home kernels.Device, devices, batch, slots int) error {
+// seats is how many leaves a memory holds at a time: one of each device, or with batch.sync_bn all of an update.
+func (f *fleet) seats(home, batch int) (n int) {
+	if !f.syncBN {
+		return f.workersOf(home)
+	}
+	for _, w := range f.workers {
+		own := 0
+		for i := range batch / f.leaf.Capacity {
+			if f.owns(w, i) {
+				own++
+			}
+		}
+		if w.home == home {
+			n += max(own, 1)
+		}
+	}
+	return n
+}
+
+func (f *fleet) checkMemoryOf(number, batch, slots int) error {
+	home := f.homes[number]
 	m, ok := home.(measured)
 	if !ok {
 		return nil
@@ -72,19 +95,35 @@ func (f *fleet) checkMemoryOf(home kernels.Device, devices, batch, slots int) er
 	if !ok {
 		return nil
 	}
-	leaf := f.leaf.Capacity
+	leaf, seats := f.leaf.Capacity, f.seats(number, batch)
 	need, err := f.need(leaf, min(f.ghost, leaf), batch, slots)
-	if err != nil || need.total(devices) <= free {
+	if err != nil || need.total(seats) <= free {
 		return err
 	}
-	return fmt.Errorf("%s: training needs %s, %s for each of %d devices and %s that they share, and %s are free: %s", home.Name(),
-		gigabytes(need.total(devices)), gigabytes(need.device), devices, gigabytes(need.shared), gigabytes(free),
-		f.advice(free, devices, batch, slots))
+	what, advice := "devices", f.advice
+	if f.syncBN {
+		what, advice = fmt.Sprintf("leaves of a batch of %d (batch.sync_bn)", batch), f.syncAdvice
+	}
+	return fmt.Errorf("%s: training needs %s, %s for each of %d %s and %s that they share, and %s are free: %s", home.Name(),
+		gigabytes(need.total(seats)), gigabytes(need.device), seats, what, gigabytes(need.shared), gigabytes(free),
+		advice(number, free, batch, slots))
+}
+
+// syncAdvice says which batch would fit into the free memory.
+func (f *fleet) syncAdvice(home int, free int64, batch, slots int) string {
+	leaf := f.leaf.Capacity
+	for size := batch / leaf / 2 * leaf; size > 0; size = size / leaf / 2 * leaf {
+		need, err := f.need(leaf, leaf, size, slots)
+		if total := need.total(f.seats(home, size)); err == nil && total <= free {
+			return fmt.Sprintf("a batch of %d would fit, with %s", size, gigabytes(total))
+		}
+	}
+	return "no batch would fit"
 }
 
 // advice says how to make training fit into the free memory.
-func (f *fleet) advice(free int64, devices, batch, slots int) string {
-	for ; devices > 0; devices-- {
+func (f *fleet) advice(home int, free int64, batch, slots int) string {
+	for devices := f.workersOf(home); devices > 0; devices-- {
 		for leaf := f.leaf.Capacity; leaf > 1 && leaf%2 == 0; {
 			leaf /= 2
 			if need, err := f.need(leaf, min(f.ghost, leaf), batch, slots); err == nil && need.total(devices) <= free {

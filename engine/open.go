@@ -23,7 +23,7 @@ import (
 // configOf is what a recipe says of the fleet.
 func configOf(r *recipe.Recipe, o Options) fleetConfig {
 	precision, _ := kernels.PrecisionNamed(r.Train.Precision) // checked with the recipe
-	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, lanes: r.Batch.Lanes,
+	return fleetConfig{leaf: r.Batch.Leaf, ghost: r.Batch.Ghost, syncBN: r.Batch.SyncBN, lanes: r.Batch.Lanes,
 		running: r.Batch.Running, smoothing: r.Train.LabelSmoothing, precision: precision, join: joinHomes(o), bucket: cmp.Or(o.BucketBytes, defaultBucket) / 4,
 		timeout: cmp.Or(o.Timeout, collective.DefaultTimeout), fault: o.fault}
 }
@@ -130,7 +130,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(r.Batch.Size, optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -191,6 +191,9 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 			}
 			f.estimated = true
 		}
+	}
+	if err := t.checkSync(); err != nil {
+		return nil, nil, err
 	}
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err

@@ -98,6 +98,14 @@ func (f *fleet) compute(j job, r *results, place, last int) error {
 	if last > 0 {
 		err = errors.Join(err, f.reduce.beginAll(f.sums, last))
 	}
+	return f.publish(err, r, place)
+}
+
+// publish gives all processes the results of leaves, or the news that one has failed.
+func (f *fleet) publish(err error, r *results, place int) error {
+	if !f.remote() {
+		return err
+	}
 	n := ceilDiv(len(r.loss), f.ranks)
 	f.said = f.said[:0]
 	for i := range r.loss {

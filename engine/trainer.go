@@ -53,6 +53,7 @@ type trainer struct {
 	job     leaves
 	recent  *leaves // the job of the leaves computed last
 	scores  scores
+	held    []int         // epochs of the leaves that wait for the rest of their update; only with batch.sync_bn
 	started time.Time     // when this process began to train
 	before  time.Duration // wall time of the processes before
 
@@ -93,10 +94,11 @@ type sink interface {
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
 // statistics, the optimiser's and the methods' state.
 type progress struct {
-	Phase      int     `json:"phase"`      // 0: the recipe's own
-	PhaseFrom  int     `json:"phase_from"` // epochs completed before it
-	Epoch      int     `json:"epoch"`      // completed epochs
-	Leaf       int     `json:"leaf"`       // leaves done of the current epoch
+	Phase      int     `json:"phase"`                    // 0: the recipe's own
+	PhaseFrom  int     `json:"phase_from"`               // epochs completed before it
+	Epoch      int     `json:"epoch"`                    // completed epochs
+	Leaf       int     `json:"leaf"`                     // leaves done of the current epoch
+	Carried    int     `json:"carried_leaves,omitempty"` // leaves of the epoch before that are computed in this one
 	Updates    int     `json:"updates"`
 	Samples    int64   `json:"samples_seen"`
 	GradPasses int64   `json:"grad_passes"` // samples that went through a forward and backward pass, in attacks and second passes too
@@ -194,8 +196,11 @@ func (t *trainer) stop(ctx context.Context) (why, err error) {
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
 func (t *trainer) computeLeaves() error {
+	if t.fleet.sync != nil {
+		return t.holdLeaves()
+	}
 	size, views := t.fleet.leaf.Capacity, t.fleet.views()
-	count := min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
+	count := t.nextLeaves()
 	j := t.nextJob()
 	t.recent = j
 	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
@@ -246,6 +251,11 @@ func (t *trainer) computeLeaves() error {
 	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
 
+// nextLeaves is how many leaves are left of the update, or of the epoch if that ends first.
+func (t *trainer) nextLeaves() int {
+	return min(t.leavesPerUpdate()-t.pending.leaves, t.sampler.LeavesPerEpoch()-t.at.Leaf)
+}
+
 // nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
 func (t *trainer) nextJob() *leaves {
 	if t.twice != nil {
@@ -272,6 +282,9 @@ func (t *trainer) attack() methods.Attack {
 // update applies the summed gradients.
 func (t *trainer) update() error {
 	lr := t.learningRate()
+	if err := t.computeHeld(); err != nil {
+		return err
+	}
 	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
 	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples, Epochs: t.place()}
 	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
@@ -291,7 +304,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
-	seen := float64(max(t.at.Leaf, 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
+	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	t.forget()
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
@@ -303,7 +316,7 @@ func (t *trainer) update() error {
 
 // forget drops what is left of an update.
 func (t *trainer) forget() {
-	t.pending = pending{}
+	t.pending, t.held = pending{}, t.held[:0]
 	t.twice.forget()
 }
 
@@ -335,7 +348,7 @@ func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capac
 func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
-	t.at.Leaf, t.at.EpochLoss, t.at.EpochCorrect = 0, 0, 0
+	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
 	t.endEarly(record.TrainAccuracy)
 	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
@@ -367,7 +380,7 @@ func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
-	samples := float64(t.at.Leaf * t.fleet.leaf.Capacity * t.fleet.copiesEach())
+	samples := float64(t.computedLeaves() * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
 	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,

@@ -68,8 +68,16 @@ var settings = map[string]string{
 var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "forwardgrad": {"model.name=local-cnn"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
-var variants = map[string]string{"bf16": "train.precision=bf16", "tf32": "train.precision=tf32", "drop_last": "batch.drop_last=true",
-	"fold scaled": "batch.running=scaled", "fold mean": "batch.running=mean", "local losses": "model.name=local-cnn"}
+var variants = map[string][]string{
+	"bf16":          {"train.precision=bf16"},
+	"tf32":          {"train.precision=tf32"},
+	"drop_last":     {"batch.drop_last=true"},
+	"fold scaled":   {"batch.running=scaled"},
+	"fold mean":     {"batch.running=mean"},
+	"local losses":  {"model.name=local-cnn"},
+	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
+	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
+}
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
 	for _, name := range methods.Names() {
@@ -84,7 +92,7 @@ func TestEveryMethodIsEnrolled(t *testing.T) {
 func smallRecipe(t testing.TB, method string) *recipe.Recipe {
 	t.Helper()
 	if change, ok := variants[method]; ok {
-		return parseRecipe(t, smallText, change)
+		return parseRecipe(t, smallText, change...)
 	}
 	text := smallText
 	if method != "" {
@@ -554,7 +562,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

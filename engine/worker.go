@@ -77,6 +77,7 @@ type program struct {
 	main    kernels.Pass   // train: forward and backward; eval: forward; attack; hessian: forward and backward
 	tangent kernels.Pass   // hessian: both tangent passes
 	parts   []kernels.Pass // train: main up to where each bucket of gradients is final; none without ranks to reduce with
+	pieces  []kernels.Pass // train with batch.sync_bn: instead of main, from one cut to the next
 }
 
 func newWorker(f *fleet, id, home int, dev kernels.Device) *worker {
@@ -152,7 +153,7 @@ func (w *worker) program(k programKey) (*program, error) {
 	o := graph.Options{N: k.n, Ghost: min(f.ghost, k.n), Smoothing: f.smooth, Precision: f.precision, Set: k.set}
 	switch k.kind {
 	case trainProgram:
-		o.ParamGrads, o.Weighted, o.ForwardGradient = true, k.weighted, f.estimated
+		o.ParamGrads, o.Weighted, o.ForwardGradient, o.Sync = true, k.weighted, f.estimated, f.syncBN
 		o = k.persistentOptions(o)
 	case scoreProgram:
 	case evalProgram:
@@ -174,6 +175,12 @@ func (w *worker) program(k programKey) (*program, error) {
 		calls = compiled.AttackPass
 	}
 	w.programs[k] = p // from here on the worker frees it
+	if o.Sync {
+		if err := w.cutPieces(p, calls); err != nil {
+			return nil, err
+		}
+		return p, w.reserve(compiled.ArenaCells)
+	}
 	if p.main, err = w.dev.Prepare(calls); err != nil {
 		return nil, fmt.Errorf("%s: %w", w.dev.Name(), err)
 	}
@@ -236,8 +243,12 @@ func (w *worker) reserve(cells int) (err error) {
 	}
 	if w.arena, err = w.dev.Alloc(max(cells, 1)); err != nil {
 		w.arena = nil
-		return fmt.Errorf("%s: %.1f GB of activations for a leaf of %d samples do not fit (%w): use a smaller batch.leaf",
-			w.dev.Name(), float64(cells)*4/1e9, w.fleet.leaf.Capacity, err)
+		advice := "use a smaller batch.leaf"
+		if w.fleet.syncBN {
+			advice = "batch.sync_bn keeps every leaf of an update: use a smaller batch"
+		}
+		return fmt.Errorf("%s: %.1f GB of activations for a leaf of %d samples do not fit (%w): %s",
+			w.dev.Name(), float64(cells)*4/1e9, w.fleet.leaf.Capacity, err, advice)
 	}
 	return nil
 }
@@ -295,7 +306,7 @@ func (w *worker) free() {
 	}
 	passes := []kernels.Pass{w.zero, w.toSlot, w.fromSlot}
 	for _, p := range w.programs {
-		passes = append(append(passes, p.main, p.tangent), p.parts...)
+		passes = append(append(append(passes, p.main, p.tangent), p.parts...), p.pieces...)
 	}
 	for _, p := range w.gathers {
 		passes = append(passes, p)

@@ -67,14 +67,19 @@ typedef struct bs_conv2d {
 
 /* Ghost batch normalisation. A ghost is `ghost` consecutive samples (the last may be smaller);
  * ghosts = ceil(n / ghost). A ghost uses parameter set set[g] (set 0 where `set` is NULL; a negative one
- * is BS_BAD_ARGUMENT). Unless frozen, a ghost with one value per channel has no variance: BS_BAD_SHAPE. */
+ * is BS_BAD_ARGUMENT). Unless frozen or synced, a ghost with one value per channel has no variance: BS_BAD_SHAPE.
+ *
+ * Where several calls share statistics each pass is cut in two, with batchnorm_combine between the parts. Forward: a
+ * synced call finds saved = mean, biased variance and writes nothing else (y may be NULL); a frozen one normalises by the
+ * combined ones. Backward: a frozen call without dx and dresidual adds to dgamma and dbeta and finds sums; a synced
+ * one is given the combined sums, and writes dx and dresidual only. There are no synced tangents: BS_BAD_SHAPE. */
 typedef struct bs_batchnorm {
   int32_t n, hw, c; /* activations [n][hw][c] */
   int32_t ghost;
   int32_t frozen;     /* 1: normalise by the running statistics (eval mode); they are constants */
   int32_t relu;       /* 1: y = max(0, ...) after the residual add; backward masks by y > 0 */
   int32_t accumulate; /* backward passes: bit 0 adds to dx (tdx), bit 1 adds to dresidual (tdresidual) */
-  int32_t reserved;
+  int32_t synced;     /* 1: one part of a pass whose statistics several calls share; not with frozen */
   double eps;
 } bs_batchnorm;
 
@@ -187,6 +192,16 @@ typedef struct bs_fold {
   double momentum; /* running = (1-momentum) running + momentum * statistic */
 } bs_fold;
 
+/* Combines the batch norm statistics of `parts` calls, each over `values` values per channel, in the order of the parts.
+ * They lie in `blocks` blocks and are dealt to them in turn: part i is row i / blocks of block i % blocks. A block has
+ * ceil(parts / blocks) rows, `stride` >= 2c cells apart; a row's first cells are [2][c]. */
+typedef struct bs_combine {
+  int32_t parts, c, blocks, stride;
+  int64_t values;
+  int32_t variances; /* 1: a row is mean, biased variance; 0: two means */
+  int32_t reserved;
+} bs_combine;
+
 typedef union bs_shape {
   bs_conv2d conv2d;
   bs_batchnorm batchnorm;
@@ -203,6 +218,7 @@ typedef union bs_shape {
   bs_adam adam;
   bs_philox philox;
   bs_fold fold;
+  bs_combine combine;
 } bs_shape;
 
 /* ---- kernels ------------------------------------------------------------------------------
@@ -243,6 +259,8 @@ typedef union bs_shape {
   X(BATCHNORM_TANGENT_BACKWARD, batchnorm_tangent_backward, batchnorm, 15)                         \
   /* stats [ghosts][2][c], running [2][c] (updated in place) */                                    \
   X(BATCHNORM_FOLD, batchnorm_fold, fold, 2)                                                       \
+  /* rows, out [2][c] as a row; stats? [2][c] = mean, unbiased variance (not written without variances) */ \
+  X(BATCHNORM_COMBINE, batchnorm_combine, combine, 3)                                              \
   /* x, y: y = max(0, x) */                                                                        \
   X(RELU_FORWARD, relu_forward, vector, 2)                                                         \
   /* y, dy, dx: dx = b dx + dy [y > 0], b in {0, 1}; dx may be dy. Also both tangents of ReLU. */  \

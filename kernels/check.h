@@ -26,9 +26,15 @@ static inline int32_t bs_last_ghost(const bs_batchnorm *s) {
 }
 
 /* Training on a ghost with one value per channel is refused too: it has no variance. */
-static inline bool bs_bad_batchnorm(const bs_batchnorm *s) {
+static inline bool bs_bad_batchnorm(const bs_batchnorm *s, bool tangent) {
   if (s->n <= 0 || s->hw <= 0 || s->c <= 0 || s->ghost <= 0 || !(s->eps >= 0)) return true;
+  if (s->synced) return s->synced != 1 || s->frozen || tangent;
   return !s->frozen && (int64_t)bs_last_ghost(s) * s->hw < 2;
+}
+
+static inline bool bs_bad_combine(const bs_combine *s) {
+  return s->parts <= 0 || s->c <= 0 || s->blocks <= 0 || s->stride < 2 * (int64_t)s->c || s->values <= 0 ||
+         (s->variances && s->parts * s->values < 2);
 }
 
 /* Refuses a window without an element of the image. The output may be rounded up. */
@@ -78,11 +84,14 @@ static inline bool bs_bad_shape(int32_t kernel, const bs_shape *shape) {
     return bs_bad_conv2d(&shape->conv2d);
   case BS_BATCHNORM_FORWARD:
   case BS_BATCHNORM_BACKWARD:
+    return bs_bad_batchnorm(&shape->batchnorm, false);
   case BS_BATCHNORM_TANGENT_FORWARD:
   case BS_BATCHNORM_TANGENT_BACKWARD:
-    return bs_bad_batchnorm(&shape->batchnorm);
+    return bs_bad_batchnorm(&shape->batchnorm, true);
   case BS_BATCHNORM_FOLD:
     return shape->fold.ghosts <= 0 || shape->fold.c <= 0;
+  case BS_BATCHNORM_COMBINE:
+    return bs_bad_combine(&shape->combine);
   case BS_RELU_BACKWARD:
     return shape->vector.count <= 0 || (shape->vector.b != 0 && shape->vector.b != 1);
   case BS_RELU_FORWARD:
@@ -136,14 +145,16 @@ static inline uint32_t bs_optional(int32_t kernel, const bs_shape *shape) {
     return 1u << 2; /* bias */
   case BS_CONV2D_BACKWARD_WEIGHT:
     return 1u << 3; /* dbias */
-  case BS_BATCHNORM_FORWARD: /* residual, set, running, stats */
-    return 1u << 3 | 1u << 4 | (shape->batchnorm.frozen ? 0 : 1u << 5) | 1u << 8;
+  case BS_BATCHNORM_FORWARD: /* residual, set, running, y, stats */
+    return 1u << 3 | 1u << 4 | (shape->batchnorm.frozen ? 0 : 1u << 5) | (shape->batchnorm.synced ? 1u << 6 : 0) | 1u << 8;
   case BS_BATCHNORM_BACKWARD: /* y, set, dx, dresidual, dgamma, dbeta */
     return (shape->batchnorm.relu ? 0 : 1u << 1) | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 9;
   case BS_BATCHNORM_TANGENT_FORWARD: /* y, set, tresidual */
     return (shape->batchnorm.relu ? 0 : 1u << 1) | 1u << 3 | 1u << 8;
   case BS_BATCHNORM_TANGENT_BACKWARD: /* y, set, tdx, tdresidual */
     return (shape->batchnorm.relu ? 0 : 1u << 1) | 1u << 4 | 1u << 11 | 1u << 12;
+  case BS_BATCHNORM_COMBINE:
+    return 1u << 2; /* stats */
   case BS_SOFTMAX_XENT:
     return 1u << 2 | 1u << 6; /* weight, dlogits */
   case BS_SOFTMAX_XENT_TANGENT:

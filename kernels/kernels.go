@@ -32,6 +32,7 @@ const (
 	BatchNormTangentForward
 	BatchNormTangentBackward
 	BatchNormFold
+	BatchNormCombine
 	ReLUForward
 	ReLUBackward
 	Axpby
@@ -68,7 +69,7 @@ var kernelInfo = [KernelCount]struct {
 }{
 	{"conv2d_forward", 4}, {"conv2d_backward_input", 3}, {"conv2d_backward_weight", 4},
 	{"batchnorm_forward", 9}, {"batchnorm_backward", 11}, {"batchnorm_tangent_forward", 11},
-	{"batchnorm_tangent_backward", 15}, {"batchnorm_fold", 2}, {"relu_forward", 2}, {"relu_backward", 3},
+	{"batchnorm_tangent_backward", 15}, {"batchnorm_fold", 2}, {"batchnorm_combine", 3}, {"relu_forward", 2}, {"relu_backward", 3},
 	{"axpby", 2}, {"add", 3}, {"dot", 3}, {"norm", 2}, {"minmax", 2}, {"maxpool_forward", 3},
 	{"maxpool_backward", 3}, {"maxpool_tangent", 3}, {"avgpool_forward", 2}, {"avgpool_backward", 2},
 	{"dropout", 4}, {"forward_gradient", 4}, {"softmax_xent", 7}, {"softmax_xent_tangent", 4}, {"augment", 7}, {"pgd_step", 5},
@@ -132,9 +133,10 @@ type Conv2D struct {
 
 // BatchNorm is the shape of a ghost batch normalisation over activations [N][HW][C].
 type BatchNorm struct {
-	N, HW, C, Ghost             int32
-	Frozen, ReLU, Accumulate, _ int32
-	Eps                         float64
+	N, HW, C, Ghost          int32
+	Frozen, ReLU, Accumulate int32
+	Synced                   int32
+	Eps                      float64
 }
 
 // Ghosts returns the number of ghosts: N/Ghost, rounded up.
@@ -250,6 +252,13 @@ type PhiloxShape struct {
 	Key0, Key1, Ctr1, Ctr2, Ctr3, _ uint32
 }
 
+// Combine is the statistics of Parts calls over Values values per channel each, in Blocks blocks of rows of Stride cells.
+type Combine struct {
+	Parts, C, Blocks, Stride int32
+	Values                   int64
+	Variances, _             int32
+}
+
 // Fold is Ghosts statistics of C channels folded into running statistics.
 type Fold struct {
 	Ghosts, C int32
@@ -267,6 +276,7 @@ func (PGD) shape()          {}
 func (SGDShape) shape()     {}
 func (PhiloxShape) shape()  {}
 func (Fold) shape()         {}
+func (Combine) shape()      {}
 func (TrustShape) shape()   {}
 func (ClipShape) shape()    {}
 func (AGCShape) shape()     {}

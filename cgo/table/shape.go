@@ -24,6 +24,8 @@ func putShape(to *C.bs_shape, k kernels.Kernel, s kernels.Shape) error {
 		ok = put[kernels.BatchNorm](to, s)
 	case kernels.BatchNormFold:
 		ok = put[kernels.Fold](to, s)
+	case kernels.BatchNormCombine:
+		ok = put[kernels.Combine](to, s)
 	case kernels.ReLUForward, kernels.ReLUBackward, kernels.Axpby, kernels.Add, kernels.Dot, kernels.Norm, kernels.MinMax,
 		kernels.MulAdd, kernels.Median, kernels.SNR:
 		ok = put[kernels.Vector](to, s)
@@ -80,6 +82,7 @@ func layouts() map[string][2]uintptr {
 		"bs_sgd":       {unsafe.Sizeof(kernels.SGDShape{}), C.sizeof_bs_sgd},
 		"bs_philox":    {unsafe.Sizeof(kernels.PhiloxShape{}), C.sizeof_bs_philox},
 		"bs_fold":      {unsafe.Sizeof(kernels.Fold{}), C.sizeof_bs_fold},
+		"bs_combine":   {unsafe.Sizeof(kernels.Combine{}), C.sizeof_bs_combine},
 		"bs_clip":      {unsafe.Sizeof(kernels.ClipShape{}), C.sizeof_bs_clip},
 		"bs_agc":       {unsafe.Sizeof(kernels.AGCShape{}), C.sizeof_bs_agc},
 		"bs_trust":     {unsafe.Sizeof(kernels.TrustShape{}), C.sizeof_bs_trust},

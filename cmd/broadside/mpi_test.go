@@ -66,13 +66,16 @@ func weights(t *testing.T, run string) string {
 // The batch grows by ABSA's probes, which are spread over the processes too.
 const absaTiny = " --set batch.size=32 --set batch.leaf=16 --set methods=[{absa:{max_batch:64,patience:1,probe_samples:32,epsilon:0.05}}]"
 
+// Statistics of a batch are those of leaves of all processes, of which an epoch leaves some to the next.
+const syncTiny = " --set batch.size=64 --set batch.ghost=16 --set batch.sync_bn=true"
+
 // The batch follows the spread between the lanes of all processes, which also damps the gradient.
 const spreadTiny = " --set batch.size=48 --set batch.leaf=16" +
 	" --set methods=[{gns:{control:true,ema:0.5,max_batch:192}},{vrsgd:{gamma:0.1}},{structure:{every:2}}]"
 
 func TestProcessesHaveTheSameBits(t *testing.T) {
 	tinyFolder(t)
-	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "spread": spreadTiny} {
+	for name, sets := range map[string]string{"sgd": "", "absa": absaTiny, "spread": spreadTiny, "sync": syncTiny} {
 		must(t, strings.Fields("train tiny.yaml --devices 4 --run one-"+name+sets)...)
 		want := weights(t, "one-"+name)
 		for _, n := range []int{1, 2, 4} {
@@ -170,27 +173,32 @@ func TestKilledProcess(t *testing.T) {
 func TestFaultyProcess(t *testing.T) {
 	tinyFolder(t)
 	for i, c := range []struct {
-		kind, want string
-		statuses   []int // mpirun's is that of the first process to end
+		kind, sets, want string
+		statuses         []int // mpirun's is that of the first process to end
 	}{
-		{"kill", "signal 9", []int{137}},
-		{"hang", "update 7: ", []int{exitDevice}},
-		{"error", "update 7: device 0, cpu", []int{exitDevice}},
-		{"memory", "out of memory", []int{exitFailure, exitDevice}},
+		{"kill", "", "signal 9", []int{137}},
+		{"hang", "", "update 7: ", []int{exitDevice}},
+		{"error", "", "update 7: device 0, cpu", []int{exitDevice}},
+		{"memory", "", "out of memory", []int{exitFailure, exitDevice}},
+		{"kill", syncTiny, "signal 9", []int{137}},
+		{"hang", syncTiny, "update 7: ", []int{exitDevice}},
+		{"error", syncTiny, "update 7: device 0, cpu", []int{exitDevice}},
+		{"memory", syncTiny, "out of memory", []int{exitFailure, exitDevice}},
 	} {
-		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i))
-		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+c.kind)
+		run := fmt.Sprint(c.kind, i)
+		t.Setenv(engine.FaultVariable, fmt.Sprintf("%s %d 7", c.kind, i%4))
+		cmd, _, errors := mpirun(t, 4, "train tiny.yaml --devices 1 --set batch.size=64 --set train.epochs=9 --collective-timeout 3s --run "+run+c.sets)
 		start := time.Now()
 		if err := cmd.Run(); err == nil {
-			t.Errorf("%s: it went well", c.kind)
+			t.Errorf("%s: it went well", run)
 		}
 		if took := time.Since(start); took > time.Minute {
-			t.Errorf("%s: it took %v", c.kind, took)
+			t.Errorf("%s: it took %v", run, took)
 		}
 		if text := errors.String(); !strings.Contains(text, c.want) || !slices.Contains(c.statuses, cmd.ProcessState.ExitCode()) {
-			t.Errorf("%s: status %d, want one of %d, and an error with %q:\n%s", c.kind, cmd.ProcessState.ExitCode(), c.statuses, c.want, text)
+			t.Errorf("%s: status %d, want one of %d, and an error with %q:\n%s", run, cmd.ProcessState.ExitCode(), c.statuses, c.want, text)
 		}
-		weights(t, c.kind) // the checkpoint of update 4 is whole
+		weights(t, run) // the checkpoint of update 4 is whole
 	}
 }
 

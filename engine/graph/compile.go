@@ -61,6 +61,7 @@ type compiler struct {
 	numbers, zeros kernels.Ref // see outputChannels
 	stats          int
 	fold           []kernels.Call
+	cuts           []Cut
 }
 
 func newCompiler(net *Network, leaf Leaf, o Options, dev Workspacer) *compiler {
@@ -179,7 +180,7 @@ func (c *compiler) finish() (*Program, error) {
 	if c.opt.InputGrad {
 		pinned = append(pinned, c.grad[0])
 	}
-	p := &Program{Options: c.opt, Net: c.net, Leaf: c.leaf, StatsCells: c.stats, Fold: c.fold}
+	p := &Program{Options: c.opt, Net: c.net, Leaf: c.leaf, StatsCells: c.stats, Fold: c.fold, Cuts: c.cuts}
 	p.ArenaCells = c.plan(pinned)
 	p.Logits = c.place(c.logits)
 	p.InputGrad = kernels.None

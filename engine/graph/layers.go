@@ -120,6 +120,10 @@ func (o norm) forward(c *compiler, n node) {
 	if !c.opt.Frozen {
 		running = kernels.None
 	}
+	if c.opt.Sync {
+		s, running = o.syncForward(c, n, s, stats)
+		stats = kernels.None
+	}
 	c.value[n.out] = c.activation(n.out)
 	c.call(kernels.BatchNormForward, s, c.value[n.in[0]], c.param(o.gamma, ParamBase), c.param(o.beta, ParamBase),
 		residual(n, c.value), kernels.None, running, c.value[n.out], c.save(n.out, "saved", perGhost), stats)
@@ -133,6 +137,10 @@ func (o norm) backward(c *compiler, n node) {
 	s := o.shape(c, n)
 	dx, dres, acc := o.targets(c, n)
 	s.Accumulate = acc
+	if c.opt.Sync {
+		o.syncBackward(c, n, s, dx, dres)
+		return
+	}
 	c.call(kernels.BatchNormBackward, s, c.value[n.in[0]], o.output(c, n), c.grad[n.out], c.param(o.gamma, ParamBase),
 		kernels.None, c.load(n.out, "saved"), dx, dres, c.paramGrad(o.gamma), c.paramGrad(o.beta),
 		c.save(n.out, "sums", s.Ghosts()*2*int(s.C)))

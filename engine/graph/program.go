@@ -13,6 +13,7 @@ type Options struct {
 	// Frozen normalises by the running statistics and switches dropout off (eval mode). Otherwise
 	// statistics are each ghost's own, and are left in the stats memory for the fold.
 	Frozen     bool
+	Sync       bool // statistics are those of all leaves that run together; Ghost is N, and there are Cuts
 	ParamGrads bool // Backward adds to the gradient memory
 	InputGrad  bool // Backward computes the gradient of the input
 	Tangent    bool // tangent passes for Hessian-vector products
@@ -39,6 +40,7 @@ type Program struct {
 	TangentBackward []kernels.Call // after TangentForward
 	AttackPass      []kernels.Call // everything at once: inputs, and Start and Target if wanted -> perturbed inputs
 	Fold            []kernels.Call // stats memory -> running statistics
+	Cuts            []Cut          // of a synced Program, in order
 
 	ArenaCells int
 	StatsCells int
@@ -137,6 +139,8 @@ func (o Options) check(net *Network, leaf Leaf) error {
 		return fmt.Errorf("forward gradients have no Hessian")
 	case net.HasLocal() && (o.Tangent || o.InputGrad):
 		return fmt.Errorf("local losses: what is trained by them has neither the gradient nor the Hessian of one loss")
+	case o.Sync && (o.Frozen || o.Tangent || o.Attack != nil || o.Ghost != o.N):
+		return fmt.Errorf("statistics of all leaves go with neither frozen ones nor tangents nor attacks nor ghosts")
 	case o.Set < 0 || o.Set > len(net.NormSets):
 		return fmt.Errorf("parameter set %d of batch normalisation: there are %d", o.Set, 1+len(net.NormSets))
 	}
@@ -148,7 +152,7 @@ func (o Options) check(net *Network, leaf Leaf) error {
 			return err
 		}
 	}
-	if o.Frozen {
+	if o.Frozen || o.Sync {
 		return nil
 	}
 	for _, n := range net.nodes {

@@ -229,6 +229,9 @@ type Stepper interface {
 	Rule(base optim.SGD) (optim.Rule, error)
 }
 
+// Grower tells the largest batch that the method may ask for, so that what cannot hold it is refused before training.
+type Grower interface{ LargestBatch() int }
+
 // Transformer changes the mean gradient before the step rule sees it, after the transforms of earlier stages. Several
 // methods may.
 type Transformer interface{ Transform() optim.Transform }

@@ -26,7 +26,7 @@ func CheckOptions(method string, checks ...Check) error {
 // CheckMaxBatch refuses a largest batch that the training cannot grow to.
 func CheckMaxBatch(method string, size int, t Training) error {
 	return CheckOptions(method,
-		Need(size <= t.LargestBatch(), "max_batch", size, fmt.Sprintf("at most an epoch of whole leaves (%d samples): batch.drop_last is true", t.LargestBatch())),
+		Need(size <= t.LargestBatch(), "max_batch", size, fmt.Sprintf("at most an epoch of whole leaves (%d samples): batch.drop_last or batch.sync_bn is true", t.LargestBatch())),
 		Need(size >= t.BaseBatch() && size%t.Leaf() == 0, "max_batch", size,
 			fmt.Sprintf("a multiple of batch.leaf (%d) and at least batch.size (%d)", t.Leaf(), t.BaseBatch())))
 }

@@ -140,6 +140,7 @@ batch:
   lanes: 8
   running: sequential
   drop_last: false
+  sync_bn: false
 optimizer:
   name: sgd
   lr: 1.0e-07
@@ -213,7 +214,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 41 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 42 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

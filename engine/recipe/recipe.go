@@ -59,6 +59,7 @@ type Batch struct {
 	Lanes    int    `yaml:"lanes" doc:"partial sums of a step, a power of two; the largest number of devices"`
 	Running  string `yaml:"running" doc:"how the running statistics of batch norm take in the ghosts of an update, with momentum 0.1: sequential, one after the other; scaled, one after the other with the momentum divided by their number; mean, all at once by the mean of their statistics"`
 	DropLast bool   `yaml:"drop_last" doc:"true: an epoch ends with its last whole batch, as PyTorch's drop_last; false: an update may take its last leaves from the next epoch"`
+	SyncBN   bool   `yaml:"sync_bn" doc:"true: batch norm takes its statistics over all samples of an update, instead of over ghosts; needs memory for the activations of all of them at once"`
 }
 
 // Optimizer is the update rule, with PyTorch's meaning of momentum and weight decay.

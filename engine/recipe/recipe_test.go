@@ -54,7 +54,7 @@ name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
 model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute}
-batch: {size: 96, leaf: 48, ghost: 24, lanes: 4, running: mean, drop_last: true}
+batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
 checkpoint: {every_updates: 0, keep: 1}
@@ -68,7 +68,7 @@ methods:
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
 		Model:      Model{"m", true, 0.01},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute"},
-		Batch:      Batch{96, 48, 24, 4, "mean", true},
+		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
 		Checkpoint: Checkpoint{0, 1},
@@ -228,6 +228,7 @@ func TestValidation(t *testing.T) {
 		{"batch.leaf=-1", "batch.leaf -1 is too small: use 1 or more samples that divide batch.size 128"},
 		{"batch.ghost=-1", "batch.ghost -1 is too small: use 1 or more samples that divide batch.leaf 128"},
 		{"batch.ghost=48", "batch.ghost 48 does not divide batch.leaf 128: use 32"},
+		{"batch={sync_bn: true, ghost: 64}", "batch.ghost 64 with batch.sync_bn true: statistics are those of the whole batch; leave batch.ghost out"},
 		{"batch.running=means", `batch.running "means" is not known: use sequential, scaled, mean; did you mean mean?`},
 		{"batch.lanes=6", "batch.lanes 6 is not a power of two from 1 to 64: use 8"},
 		{"batch.lanes=128", "batch.lanes 128 is not a power of two from 1 to 64: use 8"},

@@ -89,6 +89,8 @@ func (c *checker) batch(b *Batch) {
 		c.want(false, "batch.size %d is not a multiple of batch.leaf %d: use %s, or a batch.leaf that divides %d", b.Size, b.Leaf, multiples(b.Size, b.Leaf), b.Size)
 	case b.Leaf%b.Ghost != 0:
 		c.want(false, "batch.ghost %d does not divide batch.leaf %d: use %d", b.Ghost, b.Leaf, largestDivisor(b.Leaf, b.Ghost))
+	case b.SyncBN && b.Ghost != b.Leaf:
+		c.want(false, "batch.ghost %d with batch.sync_bn true: statistics are those of the whole batch; leave batch.ghost out", b.Ghost)
 	}
 }
 

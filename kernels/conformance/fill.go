@@ -84,7 +84,7 @@ func (f filler) fill(a ref.Arg) []float64 {
 		if f.problem.shift != 0 && !f.exact {
 			return f.each(n, func(int) float64 { return f.number() + f.problem.shift })
 		}
-	case "saved", "running", "stats":
+	case "saved", "running", "stats", "rows":
 		return f.statistics(n)
 	case "z":
 		if f.kernel == kernels.Median && f.exact { // quotients are exact, equal, infinite and no numbers
@@ -123,6 +123,13 @@ func (f filler) statistics(n int) []float64 {
 	switch s := f.problem.shape.(type) {
 	case kernels.BatchNorm:
 		c = int(s.C)
+	case kernels.Combine:
+		return f.each(n, func(i int) float64 {
+			if s.Variances != 0 && i%int(s.Stride) >= int(s.C) {
+				return f.positive()
+			}
+			return f.number() + f.problem.shift
+		})
 	case kernels.Fold:
 		c = int(s.C)
 	}

@@ -1,6 +1,10 @@
 package conformance
 
-import "broadside/kernels"
+import (
+	"slices"
+
+	"broadside/kernels"
+)
 
 // A problem is one call to check. The zero values mean: every optional argument given, one
 // batch-norm parameter set, no aliasing.
@@ -208,6 +212,11 @@ func normProblems(k kernels.Kernel) []problem {
 				p.shift = 30
 			}
 			list = append(list, p)
+			if s.Frozen == 0 && (k == kernels.BatchNormForward || k == kernels.BatchNormBackward) {
+				s.Synced = 1
+				p.shape, p.absent = s, append(slices.Clip(p.absent), [][]string{{"y"}, {"stats"}}[i%2]...)
+				list = append(list, p)
+			}
 		}
 	}
 	return list
@@ -295,6 +304,14 @@ func otherProblems(k kernels.Kernel) []problem {
 		for _, size := range [][2]int32{{1, 1}, {3, 7}, {4, 16}, {8, 33}, {2, 64}} {
 			list = append(list, problem{shape: kernels.Fold{Ghosts: size[0], C: size[1], Momentum: 0.5}, exact: true},
 				problem{shape: kernels.Fold{Ghosts: size[0], C: size[1], Momentum: 0.1}})
+		}
+	case kernels.BatchNormCombine:
+		for i, size := range [][5]int32{{1, 1, 1, 2, 2}, {4, 7, 1, 16, 1}, {8, 16, 2, 32, 64}, {5, 33, 4, 80, 3}, {3, 300, 8, 600, 9}, {128, 10, 4, 20, 25}} {
+			s := kernels.Combine{Parts: size[0], C: size[1], Blocks: size[2], Stride: size[3], Values: int64(size[4])}
+			exact := powerOfTwo(s.Parts)
+			list = append(list, problem{shape: s, exact: exact})
+			s.Variances = 1
+			list = append(list, problem{shape: s, exact: exact, absent: []string{"stats"}}, problem{shape: s, shift: float64(30 * i)})
 		}
 	case kernels.Dropout:
 		for i, size := range [][2]int32{{1, 8}, {3, 5}, {2, 64}, {7, 33}, {4, 1027}, {33, 4}} {

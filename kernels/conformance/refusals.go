@@ -12,7 +12,7 @@ import (
 
 // sizeFields are the fields of shapes that must be positive.
 var sizeFields = []string{"N", "H", "W", "C", "K", "R", "S", "StrideH", "StrideW", "Groups", "OH", "OW",
-	"HW", "Ghost", "Per", "Classes", "Images", "Count", "Ghosts", "Units", "Fan"}
+	"HW", "Ghost", "Per", "Classes", "Images", "Count", "Ghosts", "Parts", "Blocks", "Stride", "Values", "Units", "Fan"}
 
 // badShapes returns shapes that must be refused, each one wrong field away from a good one.
 func badShapes(k kernels.Kernel, good kernels.Shape) []kernels.Shape {
@@ -52,6 +52,16 @@ func badShapes(k kernels.Kernel, good kernels.Shape) []kernels.Shape {
 			bad = append(bad, kernels.BatchNorm{N: 1, HW: 1, C: s.C, Ghost: 1, ReLU: s.ReLU, Eps: s.Eps},
 				kernels.BatchNorm{N: 3, HW: 1, C: s.C, Ghost: 2, ReLU: s.ReLU, Eps: s.Eps})
 		}
+		with("Synced", 2)
+		frozen := s
+		frozen.Frozen, frozen.Synced = 1, 1
+		bad = append(bad, frozen)
+		if k == kernels.BatchNormTangentForward || k == kernels.BatchNormTangentBackward {
+			with("Synced", 1)
+		}
+	case kernels.Combine:
+		with("Stride", 2*int64(s.C)-1)
+		bad = append(bad, kernels.Combine{Parts: 1, C: s.C, Blocks: 1, Stride: s.Stride, Values: 1, Variances: 1})
 	case kernels.AugmentShape:
 		with("Pad", -1)
 	case kernels.PhiloxShape:

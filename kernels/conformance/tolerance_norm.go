@@ -126,6 +126,10 @@ func (m *normMagnitudes) forward(rows []int, param, stat int) {
 	}
 	rstd := 1 / math.Sqrt(variance+m.s.Eps)
 	m.add("saved", stat, size)
+	if m.s.Synced != 0 {
+		m.add("saved", stat+c, (variance+m.s.Eps)*(1+2*kappa))
+		return
+	}
 	m.add("saved", stat+c, rstd*(1+kappa))
 	m.add("stats", stat, size)
 	n := float64(len(rows))
@@ -151,8 +155,11 @@ func (m *normMagnitudes) backward(rows []int, param, stat int) {
 	m.add("sums", stat+c, s2)
 	m.add("dgamma", param, count*s2)
 	m.add("dbeta", param, count*s1)
-	if m.s.Frozen != 0 {
+	switch {
+	case m.s.Frozen != 0:
 		s1, s2 = 0, 0
+	case m.s.Synced != 0:
+		s1, s2 = m.at("sums", stat), m.at("sums", stat+c)
 	}
 	for _, i := range rows {
 		m.add("dx", i, m.at("gamma", param)*m.at("saved", stat+c)*(m.masked("dy", i)+s1+m.hat(i, stat)*s2))

@@ -1,4 +1,4 @@
-// batchnorm.h: batchnorm_forward and batchnorm_fold.
+// batchnorm.h: batchnorm_forward, batchnorm_combine and batchnorm_fold.
 //
 // Statistics take one pass over memory: a column block's mean is found first, then, while the block
 // is in cache, the squares around it. So a mean far from zero costs no accuracy.
@@ -58,10 +58,10 @@ static void ghost_moments(const bn_workspace &ws, const float *x, int64_t floats
   });
 }
 
-// batch_statistics sets table 0 to a ghost's means and table 1 to its rstd, and writes stats [2][c] (mean, unbiased
-// variance) unless they are NULL.
-static void batch_statistics(const bn_workspace &ws, const float *x, const ghost &g, double eps, float *stats) {
-  float *mean_of = ws.table(0), *rstd = ws.table(1), *origin = ws.table(2);
+// batch_statistics sets table 0 to a ghost's means and table 1 to its rstd, or if synced to its biased variance, and
+// writes stats [2][c] (mean, unbiased variance) unless they are NULL.
+static void batch_statistics(const bn_workspace &ws, const float *x, const ghost &g, const bs_batchnorm &s, float *stats) {
+  float *mean_of = ws.table(0), *second = ws.table(1), *origin = ws.table(2);
   memcpy(origin, x + g.begin, sizeof(float) * (size_t)ws.c); // y may take the place of x before the last has read it
   ghost_moments(ws, x + g.begin, g.floats);
   for (int i = 0; i < ws.c; i++) {
@@ -70,7 +70,7 @@ static void batch_statistics(const bn_workspace &ws, const float *x, const ghost
     // fmax would turn a NaN, which must be seen, into 0.
     if (variance < 0) variance = 0;
     mean_of[i] = (float)mean;
-    rstd[i] = (float)(1 / sqrt(variance + eps));
+    second[i] = (float)(s.synced ? variance : 1 / sqrt(variance + s.eps));
     if (!stats) continue;
     stats[i] = (float)mean;
     stats[ws.c + i] = (float)(variance * (g.values / (g.values - 1)));
@@ -104,7 +104,7 @@ static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void
   if (bad_sets(s, set)) return BS_BAD_ARGUMENT;
   const float *x = arg_at<const float>(arg, 0), *residual = arg_at<const float>(arg, 3);
   const float *running = arg_at<const float>(arg, 5);
-  float *y = arg_at<float>(arg, 6), *stats = arg_at<float>(arg, 8);
+  float *y = arg_at<float>(arg, 6), *stats = s.synced ? nullptr : arg_at<float>(arg, 8);
   bn_workspace ws = bn_workspace_at(member_of(stream), arg[9], s);
   const bool writes = ws.team.index == 0;
   for (int i = 0; i < bs_ghosts(&s); i++) {
@@ -114,9 +114,10 @@ static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void
     if (s.frozen)
       running_statistics(ws, running + 2 * channels, s.eps);
     else
-      batch_statistics(ws, x, g, s.eps, stats && writes ? stats + row : nullptr);
+      batch_statistics(ws, x, g, s, stats && writes ? stats + row : nullptr);
     if (writes) memcpy(saved, ws.table(0), sizeof(float) * (size_t)s.c);
     if (writes) memcpy(saved + s.c, ws.table(1), sizeof(float) * (size_t)s.c);
+    if (s.synced) continue;
     const float *gamma = arg_at<const float>(arg, 1) + channels, *beta = arg_at<const float>(arg, 2) + channels;
     for (int k = 0; k < s.c; k++) {
       ws.table(1)[k] *= gamma[k];
@@ -124,6 +125,35 @@ static bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void
     }
     spread(ws, 3);
     normalise(ws, g, x + g.begin, residual ? residual + g.begin : residual, s.relu != 0, y + g.begin);
+  }
+  return BS_OK;
+}
+
+// The parts' variances and the variance of their means add up (Chan, Golub and LeVeque 1983): all parts have as many
+// values.
+static bs_status batchnorm_combine(const bs_shape *shape, void *const *arg, void *) {
+  bs_status status = bs_check(BS_BATCHNORM_COMBINE, shape, arg, false);
+  if (status != BS_OK) return status;
+  const bs_combine &s = shape->combine;
+  const float *rows = arg_at<const float>(arg, 0);
+  float *out = arg_at<float>(arg, 1), *stats = s.variances ? arg_at<float>(arg, 2) : nullptr;
+  const int64_t of_block = ((int64_t)s.parts + s.blocks - 1) / s.blocks;
+  const double all = (double)s.parts * (double)s.values;
+  auto row = [&](int i) { return rows + (i % s.blocks * of_block + i / s.blocks) * s.stride; };
+  for (int c = 0; c < s.c; c++) {
+    double mean = 0, second = 0;
+    for (int i = 0; i < s.parts; i++) mean += row(i)[c], second += row(i)[s.c + c];
+    mean /= s.parts;
+    for (int i = 0; s.variances && i < s.parts; i++) {
+      double off = row(i)[c] - mean;
+      second += off * off;
+    }
+    second /= s.parts;
+    out[c] = (float)mean;
+    out[s.c + c] = (float)second;
+    if (!stats) continue;
+    stats[c] = (float)mean;
+    stats[s.c + c] = (float)(second * (all / (all - 1)));
   }
   return BS_OK;
 }

@@ -2,7 +2,7 @@
 //
 // With g = dy masked by y > 0, s1 = <g>, s2 = <g xhat> over the ghost:
 //   dx = gamma r (g - s1 - xhat s2), dgamma = sum g xhat, dbeta = sum g.
-// Two passes over memory: the sums, then dx and dresidual.
+// Two passes over memory: the sums, then dx and dresidual. A synced call is given s1 and s2 and does the second.
 
 struct bn_backward_args {
   const float *x, *y, *dy; // y is NULL without relu
@@ -50,6 +50,23 @@ BS_INLINE T *at_ghost(T *p, const ghost &g) {
   return p ? p + g.begin : p;
 }
 
+// bn_backward_means sets table 2 to s1 and table 3 to s2 by ws.sum_a and ws.sum_b, and puts out what the first member
+// is to: sums [2][c], and the sums of dgamma and dbeta [c], which may be NULL.
+static void bn_backward_means(const bn_workspace &ws, const float *rstd, double values, bool writes, float *sums,
+                              float *dgamma, float *dbeta) {
+  float *s1 = ws.table(2), *s2 = ws.table(3);
+  for (int c = 0; c < ws.c; c++) {
+    double sum_g = ws.sum_a[c], sum_gx = ws.sum_b[c] * rstd[c];
+    s1[c] = (float)(sum_g / values);
+    s2[c] = (float)(sum_gx / values);
+    if (!writes) continue;
+    if (dgamma) dgamma[c] += (float)sum_gx;
+    if (dbeta) dbeta[c] += (float)sum_g;
+    sums[c] = s1[c];
+    sums[ws.c + c] = s2[c];
+  }
+}
+
 static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, void *stream) {
   bs_status status = bs_check(BS_BATCHNORM_BACKWARD, shape, arg, true);
   if (status != BS_OK) return status;
@@ -71,20 +88,20 @@ static bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, voi
                           at_ghost(arg_at<float>(arg, 7), g)};
     memcpy(ws.table(0), saved, sizeof(float) * (size_t)s.c);
     spread(ws, 1);
-    bn_backward_sums(ws, k, g.floats);
-    for (int c = 0; c < s.c; c++) {
-      double sum_g = ws.sum_a[c], sum_gx = ws.sum_b[c] * rstd[c];
-      float s1 = (float)(sum_g / g.values), s2 = (float)(sum_gx / g.values);
-      ws.table(1)[c] = gamma[c] * rstd[c];
-      ws.table(2)[c] = s.frozen ? 0 : s1;
-      ws.table(3)[c] = s.frozen ? 0 : rstd[c] * s2;
-      if (!writes) continue;
-      if (dgamma) dgamma[channels + c] += (float)sum_gx;
-      if (dbeta) dbeta[channels + c] += (float)sum_g;
-      sums[c] = s1;
-      sums[s.c + c] = s2;
+    if (s.synced) {
+      memcpy(ws.table(2), sums, sizeof(float) * (size_t)s.c);
+      memcpy(ws.table(3), sums + s.c, sizeof(float) * (size_t)s.c);
+    } else {
+      bn_backward_sums(ws, k, g.floats);
+      bn_backward_means(ws, rstd, g.values, writes, sums, dgamma ? dgamma + channels : dgamma,
+                        dbeta ? dbeta + channels : dbeta);
     }
     if (!k.dx && !k.dresidual) continue;
+    for (int c = 0; c < s.c; c++) {
+      ws.table(1)[c] = gamma[c] * rstd[c];
+      ws.table(2)[c] = s.frozen ? 0 : ws.table(2)[c];
+      ws.table(3)[c] = s.frozen ? 0 : rstd[c] * ws.table(3)[c];
+    }
     spread(ws, 4);
     bn_backward_apply(ws, k, g.floats, s.accumulate);
   }

@@ -1,4 +1,4 @@
-// batchnorm.cu: batchnorm_forward, batchnorm_fold, and what the backward passes share.
+// batchnorm.cu: batchnorm_forward, batchnorm_combine, batchnorm_fold, and what the backward passes share.
 //
 // The statistics take one pass over memory: the sums of u and u^2, where u is the distance to the average of the
 // ghost's first pixels. So a mean far from zero costs no accuracy.
@@ -58,11 +58,17 @@ struct batch_statistics {
   const float *x, *gamma, *beta;
   float *saved, *stats; // stats may be NULL
   double eps;
+  bool synced;
 
   __device__ void operator()(const norm_channel &at, double a, double b) const {
     double rows = (double)at.rows, shift = a / rows, variance = b / rows - shift * shift;
     double mean = origin_of(x + at.begin, at.rows, at.c) + shift;
     if (variance < 0) variance = 0; // fmax would turn a NaN, which must be seen, into 0
+    if (synced) {
+      saved[at.stat] = (float)mean;
+      saved[at.stat + at.c] = (float)variance;
+      return;
+    }
     put_forward(at, (float)mean, (float)(1 / sqrt(variance + eps)), gamma, beta, saved);
     if (!stats) return;
     stats[at.stat] = (float)mean;
@@ -172,9 +178,36 @@ bs_status batchnorm_forward(const bs_shape *shape, void *const *arg, void *strea
   } else {
     status = run_sums<forward_sums>(stream, p, k, aligned(k.x));
     if (status != BS_OK) return status;
-    status = run_finish(stream, p, true, set, batch_statistics{k.x, gamma, beta, saved, arg_at<float>(arg, 8), s.eps});
+    status = run_finish(stream, p, true, set,
+                        batch_statistics{k.x, gamma, beta, saved, arg_at<float>(arg, 8), s.eps, s.synced != 0});
   }
-  return status == BS_OK ? run_apply<forward_apply>(stream, p, k, aligned(k.x, k.residual, k.y)) : status;
+  return status == BS_OK && !s.synced ? run_apply<forward_apply>(stream, p, k, aligned(k.x, k.residual, k.y)) : status;
+}
+
+bs_status batchnorm_combine(const bs_shape *shape, void *const *arg, void *stream) {
+  bs_status status = check(BS_BATCHNORM_COMBINE, shape, arg);
+  if (status != BS_OK) return status;
+  const bs_combine s = shape->combine;
+  const float *rows = arg_at<const float>(arg, 0);
+  float *out = arg_at<float>(arg, 1), *stats = s.variances ? arg_at<float>(arg, 2) : nullptr;
+  const int64_t of_block = ceil_div((int64_t)s.parts, (int64_t)s.blocks);
+  const double all = (double)s.parts * (double)s.values;
+  return each(stream, s.c, [=] __device__(int64_t c) {
+    auto cell = [=](int i, int64_t at) { return (double)rows[(i % s.blocks * of_block + i / s.blocks) * s.stride + at]; };
+    double mean = 0, second = 0;
+    for (int i = 0; i < s.parts; i++) mean += cell(i, c), second += cell(i, s.c + c);
+    mean /= s.parts;
+    for (int i = 0; s.variances && i < s.parts; i++) {
+      double off = cell(i, c) - mean;
+      second += off * off;
+    }
+    second /= s.parts;
+    out[c] = (float)mean;
+    out[s.c + c] = (float)second;
+    if (!stats) return;
+    stats[c] = (float)mean;
+    stats[s.c + c] = (float)(second * (all / (all - 1)));
+  });
 }
 
 bs_status batchnorm_fold(const bs_shape *shape, void *const *arg, void *stream) {

@@ -68,6 +68,19 @@ struct backward_finish {
   }
 };
 
+// The same coefficients by given s1 and s2.
+struct backward_given {
+  const float *gamma, *saved, *sums;
+
+  __device__ void operator()(const norm_channel &at, double &, double &) const {
+    float rstd = saved[at.stat + at.c];
+    at.put(0, saved[at.stat]);
+    at.put(1, gamma[at.param] * rstd);
+    at.put(2, sums[at.stat]);
+    at.put(3, rstd * sums[at.stat + at.c]);
+  }
+};
+
 template <int V, bool wide> struct backward_apply {
   typedef backward_args args;
   static constexpr int unroll = 2;
@@ -111,11 +124,16 @@ bs_status batchnorm_backward(const bs_shape *shape, void *const *arg, void *stre
                      arg_at<const float>(arg, 2), arg_at<const float>(arg, 5),
                      arg_at<float>(arg, 6),       arg_at<float>(arg, 7)};
   k.add_dx = k.dx && (s.accumulate & 1), k.add_dresidual = k.dresidual && (s.accumulate & 2);
-  status = run_sums<backward_sums>(stream, p, k, aligned(k.x, k.y, k.dy));
-  if (status != BS_OK) return status;
-  status = run_finish(stream, p, true, set, backward_finish{arg_at<const float>(arg, 3), k.saved, arg_at<float>(arg, 10), s.frozen != 0});
-  if (status != BS_OK) return status;
-  status = run_parameters(stream, p, set, arg_at<float>(arg, 8), arg_at<float>(arg, 9));
+  const float *gamma = arg_at<const float>(arg, 3);
+  if (s.synced) {
+    status = run_finish(stream, p, false, set, backward_given{gamma, k.saved, arg_at<const float>(arg, 10)});
+  } else {
+    status = run_sums<backward_sums>(stream, p, k, aligned(k.x, k.y, k.dy));
+    if (status != BS_OK) return status;
+    status = run_finish(stream, p, true, set, backward_finish{gamma, k.saved, arg_at<float>(arg, 10), s.frozen != 0});
+    if (status != BS_OK) return status;
+    status = run_parameters(stream, p, set, arg_at<float>(arg, 8), arg_at<float>(arg, 9));
+  }
   if (status != BS_OK || (!k.dx && !k.dresidual)) return status;
   return run_apply<backward_apply>(stream, p, k, aligned(k.x, k.y, k.dy, k.dx, k.dresidual));
 }

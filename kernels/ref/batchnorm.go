@@ -37,7 +37,8 @@ func ghostsOf(s kernels.BatchNorm, set []float64, sets int) ([]normGhost, error)
 }
 
 // batchNormForward normalises each channel of each ghost: xhat = (x - mean) rstd,
-// y = gamma xhat + beta + residual, rectified if relu (Ioffe and Szegedy 2015; ghosts: Hoffer et al. 2017).
+// y = gamma xhat + beta + residual, rectified if relu (Ioffe and Szegedy 2015; ghosts: Hoffer et al. 2017). A synced
+// call only finds the mean and the biased variance.
 func batchNormForward(s kernels.BatchNorm, x, gamma, beta, residual, set, running, y, saved, stats []float64) error {
 	c := int(s.C)
 	ghosts, err := ghostsOf(s, set, len(gamma)/c)
@@ -52,6 +53,10 @@ func batchNormForward(s kernels.BatchNorm, x, gamma, beta, residual, set, runnin
 			} else {
 				var unbiased float64
 				mean, variance, unbiased = moments(x, g, ch, c)
+				if s.Synced != 0 {
+					saved[g.stat+ch], saved[g.stat+c+ch] = mean, variance
+					continue
+				}
 				if stats != nil {
 					stats[g.stat+ch], stats[g.stat+c+ch] = mean, unbiased
 				}
@@ -103,7 +108,8 @@ func put(out []float64, i int, v float64, add bool) {
 }
 
 // batchNormBackward, with g = dy masked by the ReLU, s1 = <g>, s2 = <g xhat>:
-// dx = gamma rstd (g - s1 - xhat s2), and dx = gamma rstd g if frozen; dgamma += sum g xhat; dbeta += sum g.
+// dx = gamma rstd (g - s1 - xhat s2), and dx = gamma rstd g if frozen; dgamma += sum g xhat; dbeta += sum g. A synced
+// call is given s1 and s2 and only does dx and dresidual.
 func batchNormBackward(s kernels.BatchNorm, x, y, dy, gamma, set, saved, dx, dresidual, dgamma, dbeta, sums []float64) error {
 	c := int(s.C)
 	ghosts, err := ghostsOf(s, set, len(gamma)/c)
@@ -121,9 +127,13 @@ func batchNormBackward(s kernels.BatchNorm, x, y, dy, gamma, set, saved, dx, dre
 				}
 			}
 			s1, s2 := sumG/g.rows(), sumGX/g.rows()
-			sums[g.stat+ch], sums[g.stat+c+ch] = s1, s2
-			put(dgamma, g.param+ch, sumGX, true)
-			put(dbeta, g.param+ch, sumG, true)
+			if s.Synced != 0 {
+				s1, s2 = sums[g.stat+ch], sums[g.stat+c+ch]
+			} else {
+				sums[g.stat+ch], sums[g.stat+c+ch] = s1, s2
+				put(dgamma, g.param+ch, sumGX, true)
+				put(dbeta, g.param+ch, sumG, true)
+			}
 			if s.Frozen != 0 {
 				s1, s2 = 0, 0 // the statistics are constants
 			}
@@ -138,6 +148,32 @@ func batchNormBackward(s kernels.BatchNorm, x, y, dy, gamma, set, saved, dx, dre
 				put(dresidual, i, v, s.Accumulate&2 != 0)
 			}
 		}
+	}
+	return nil
+}
+
+// batchNormCombine joins the statistics of parts of a batch, which have as many values each: the batch's variance is the
+// mean of the parts' variances and the variance of their means (Chan, Golub and LeVeque 1983).
+func batchNormCombine(s kernels.Combine, rows, out, stats []float64) error {
+	c, parts := int(s.C), float64(s.Parts)
+	ofBlock := (int(s.Parts) + int(s.Blocks) - 1) / int(s.Blocks)
+	for ch := range c {
+		var mean, second float64
+		at := func(i int) int { return (i%int(s.Blocks)*ofBlock+i/int(s.Blocks))*int(s.Stride) + ch }
+		for i := range int(s.Parts) {
+			mean += rows[at(i)] / parts
+			second += rows[at(i)+c] / parts
+		}
+		if s.Variances != 0 {
+			for i := range int(s.Parts) {
+				second += (rows[at(i)] - mean) * (rows[at(i)] - mean) / parts
+			}
+			if stats != nil {
+				n := parts * float64(s.Values)
+				stats[ch], stats[c+ch] = mean, second*n/(n-1)
+			}
+		}
+		out[ch], out[c+ch] = mean, second
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ func call(c kernels.Call, args *arguments) error {
 		return softmaxXentTangent(s, a[0], a[1], a[2], a[3])
 	case kernels.Fold:
 		return batchNormFold(s, a[0], a[1])
+	case kernels.Combine:
+		return batchNormCombine(s, a[0], a[1], a[2])
 	case kernels.DropoutShape:
 		if c.Kernel == kernels.ForwardGradient {
 			return forwardGradient(s, a[0], a[1], a[2], a[3])

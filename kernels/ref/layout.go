@@ -71,7 +71,7 @@ func Layout(k kernels.Kernel, shape kernels.Shape, sets int) ([]Arg, error) {
 			args = conv2DLayout(k, s)
 		}
 	case kernels.BatchNorm:
-		if ok = validBatchNorm(s) && sets > 0; ok {
+		if ok = validBatchNorm(k, s) && sets > 0; ok {
 			args = batchNormLayout(k, s, sets)
 		}
 	case kernels.Pool:
@@ -142,6 +142,13 @@ func singleLayout(k kernels.Kernel, shape kernels.Shape) (args []Arg, ok bool) {
 		if k == kernels.BatchNormFold {
 			args = []Arg{in("stats", int(s.Ghosts)*2*int(s.C)), inOut("running", 2*int(s.C))}
 		}
+	case kernels.Combine:
+		ok = positive(s.Parts, s.C, s.Blocks) && s.Values > 0 && s.Stride/2 >= s.C && (s.Variances == 0 || int64(s.Parts)*s.Values > 1)
+		if ok && k == kernels.BatchNormCombine {
+			rows := (int(s.Parts) + int(s.Blocks) - 1) / int(s.Blocks)
+			args = []Arg{in("rows", int(s.Blocks)*rows*int(s.Stride)), out("out", 2*int(s.C)),
+				in("stats", 2*int(s.C)).optional().roleIf(s.Variances != 0, Out)}
+		}
 	}
 	return args, ok
 }
@@ -186,10 +193,13 @@ func conv2DLayout(k kernels.Kernel, s kernels.Conv2D) []Arg {
 }
 
 // validBatchNorm refuses, in train mode, a ghost with one element per channel: its variance is 0 and
-// its unbiased variance does not exist.
-func validBatchNorm(s kernels.BatchNorm) bool {
+// its unbiased variance does not exist. A synced call only has a part of the values.
+func validBatchNorm(k kernels.Kernel, s kernels.BatchNorm) bool {
 	if !positive(s.N, s.HW, s.C, s.Ghost) || s.Eps < 0 {
 		return false
+	}
+	if s.Synced != 0 {
+		return s.Synced == 1 && s.Frozen == 0 && (k == kernels.BatchNormForward || k == kernels.BatchNormBackward)
 	}
 	last := int64(s.N) - int64(s.Ghosts()-1)*int64(s.Ghost)
 	return s.Frozen != 0 || last*int64(s.HW) > 1
@@ -206,12 +216,13 @@ func batchNormLayout(k kernels.Kernel, s kernels.BatchNorm, sets int) []Arg {
 	switch k {
 	case kernels.BatchNormForward:
 		return []Arg{x, perSet("gamma"), perSet("beta"), in("residual", size).optional(), set,
-			in("running", sets*2*c).optionalIf(s.Frozen == 0), out("y", size),
-			out("saved", ghosts*2*c), perGhost("stats").optional().roleIf(s.Frozen == 0, Out)}
+			in("running", sets*2*c).optionalIf(s.Frozen == 0), in("y", size).optionalIf(s.Synced != 0).roleIf(s.Synced == 0, Out),
+			out("saved", ghosts*2*c), perGhost("stats").optional().roleIf(s.Frozen == 0 && s.Synced == 0, Out)}
 	case kernels.BatchNormBackward:
 		return []Arg{x, mask, in("dy", size), perSet("gamma"), set, perGhost("saved"),
 			out("dx", size).optional().addingIf(addX), out("dresidual", size).optional().addingIf(addRes),
-			sum("dgamma").optional(), sum("dbeta").optional(), out("sums", ghosts*2*c)}
+			sum("dgamma").optional().roleIf(s.Synced != 0, In), sum("dbeta").optional().roleIf(s.Synced != 0, In),
+			perGhost("sums").roleIf(s.Synced == 0, Out)}
 	case kernels.BatchNormTangentForward:
 		return []Arg{x, mask, perSet("gamma"), set, perGhost("saved"), in("tx", size), perSet("tgamma"),
 			perSet("tbeta"), in("tresidual", size).optional(), out("ty", size), out("tsaved", ghosts*2*c)}

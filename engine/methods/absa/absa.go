@@ -139,6 +139,9 @@ func (m *Method) Attack() methods.Attack {
 		Attack: graph.Attack{Eps: m.opt.Epsilon, Step: m.opt.Epsilon, Iterations: 1}}
 }
 
+// LargestBatch is the batch that growth ends at.
+func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
+
 // EpochEnd probes where each epoch ends with a probe, and ends the attacks in their time.
 func (m *Method) EpochEnd(t methods.Training) error {
 	m.used = m.state.Attack

@@ -46,6 +46,9 @@ func New(o Options) (*Method, error) {
 	return &Method{o}, nil
 }
 
+// LargestBatch is the batch that growth ends at.
+func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
+
 // Prepare checks the options against the training.
 func (m *Method) Prepare(t methods.Training) error {
 	if last := slices.Max(m.opt.At); last >= t.Epochs() {

@@ -59,6 +59,9 @@ func New(o Options) (*Method, error) {
 	return &Method{opt: o}, nil
 }
 
+// LargestBatch is the batch that growth ends at.
+func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
+
 // Prepare checks the options against the training.
 func (m *Method) Prepare(t methods.Training) error {
 	if err := methods.CheckMicroBatches("bigbatch", t); err != nil {

@@ -59,6 +59,9 @@ func (m *Method) Schedule(_ methods.Training, s schedule.Schedule) (schedule.Sch
 	return schedule.Constant{}, nil
 }
 
+// LargestBatch is the batch that growth ends at.
+func (m *Method) LargestBatch() int { return m.opt.MaxBatch }
+
 // EpochEnd grows the batch at a milestone. What the cap leaves of the factor goes to the learning rate.
 func (m *Method) EpochEnd(t methods.Training) error {
 	reached := 0

@@ -71,6 +71,14 @@ func (m *Method) Claims() []string {
 	return nil
 }
 
+// LargestBatch is the batch that growth ends at, if there is any.
+func (m *Method) LargestBatch() int {
+	if m.opt.Control {
+		return m.opt.MaxBatch
+	}
+	return 0
+}
+
 // Prepare checks the options against the training. Where the batch is not controlled it may begin with a single
 // micro-batch: another method may grow it.
 func (m *Method) Prepare(t methods.Training) error {
