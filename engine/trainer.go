@@ -199,24 +199,9 @@ func (t *trainer) computeLeaves() error {
 	if t.fleet.sync != nil {
 		return t.holdLeaves()
 	}
-	size, views := t.fleet.leaf.Capacity, t.fleet.views()
 	count := t.nextLeaves()
-	j := t.nextJob()
-	t.recent = j
-	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
-	j.update, j.last = t.at.Updates+1, 0
-	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
-	for i := range count {
-		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
-	}
-	j.attack = t.attack()
-	if err := t.fleet.persistent.grow(t.fleet, t.pending.leaves+count); err != nil {
-		return err
-	}
-	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
-		return err
-	}
-	if err := t.fleet.growStats(t.pending.places + count*views); err != nil {
+	j := t.drawLeaves(count)
+	if err := t.makeRoom(j, count); err != nil {
 		return err
 	}
 	trained := count
@@ -226,15 +211,46 @@ func (t *trainer) computeLeaves() error {
 			return err
 		}
 	}
-	places := trained * views
+	places := trained * t.fleet.views()
 	if t.pending.leaves+count == t.leavesPerUpdate() && !t.twice.needsLanes() && !t.fleet.whole {
 		j.last = t.pending.places + places
 	}
-	j.results.resize(places, size)
+	j.results.resize(places, t.fleet.leaf.Capacity)
 	t.weigh(j)
 	if err := t.fleet.compute(j, &j.results, j.first, j.last); err != nil {
 		return err
 	}
+	return t.account(j, count, trained)
+}
+
+// drawLeaves returns a job for the next leaves, with their samples.
+func (t *trainer) drawLeaves(count int) *leaves {
+	size, j := t.fleet.leaf.Capacity, t.nextJob()
+	t.recent = j
+	j.draw, j.first, j.augment = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.pending.places, t.cfg.augment
+	j.update, j.last = t.at.Updates+1, 0
+	j.indices = slices.Grow(j.indices[:0], count*size)[:count*size]
+	for i := range count {
+		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
+	}
+	j.attack = t.attack()
+	return j
+}
+
+// makeRoom makes room for what is kept of the next leaves, and plans the attacks beside them.
+func (t *trainer) makeRoom(j *leaves, count int) error {
+	f := t.fleet
+	if err := f.persistent.grow(f, t.pending.leaves+count); err != nil {
+		return err
+	}
+	if err := t.planAhead(j, t.pending.leaves, count); err != nil {
+		return err
+	}
+	return f.growStats(t.pending.places + count*f.views())
+}
+
+// account adds up what so many leaves came to, of which so many were trained on.
+func (t *trainer) account(j *leaves, count, trained int) error {
 	for i, loss := range j.loss {
 		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
 			t.at.EpochLoss += loss
@@ -242,11 +258,12 @@ func (t *trainer) computeLeaves() error {
 		}
 		t.pending.loss += loss
 	}
+	size := t.fleet.leaf.Capacity
 	t.at.Leaf += count
 	t.at.Samples += int64(count * size)
 	t.at.GradPasses += j.passes(t.fleet)
 	t.pending.leaves += count
-	t.pending.places += places
+	t.pending.places += trained * t.fleet.views()
 	t.pending.samples += trained * size
 	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
 }
