@@ -21,14 +21,16 @@ func TestMemoriesDoNotChangeBits(t *testing.T) {
 		list, layouts = []string{"", "absa"}, [][2]int{{2, 2}}
 	}
 	for _, method := range list {
-		_, one := trainSmall(t, method, 1, 0, nil)
-		for i, l := range layouts {
-			devices := devicetest.OpenApart(t, l[0], l[1])
-			o := Options{BucketBytes: []int{0, 1, 20000}[i%3]} // one bucket, one for each parameter, some
-			if _, many := trainSmallOn(t, method, devices, o, 0, nil); difference(one, many) != "" {
-				t.Errorf("method %q on %d memories of %d devices, %+v: %s", method, l[0], l[1], o, difference(one, many))
+		t.Run(method, func(t *testing.T) {
+			_, one := trainSmall(t, method, 1, 0, nil)
+			for i, l := range layouts {
+				devices := devicetest.OpenApart(t, l[0], l[1])
+				o := Options{BucketBytes: []int{0, 1, 20000}[i%3]} // one bucket, one for each parameter, some
+				if _, many := trainSmallOn(t, method, devices, o, 0, nil); difference(one, many) != "" {
+					t.Errorf("on %d memories of %d devices, %+v: %s", l[0], l[1], o, difference(one, many))
+				}
 			}
-		}
+		})
 	}
 }
 

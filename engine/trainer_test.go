@@ -275,12 +275,14 @@ func TestDeviceCountDoesNotChangeBits(t *testing.T) {
 		list, counts = []string{"", "absa"}, []int{4}
 	}
 	for _, method := range list {
-		_, one := trainSmall(t, method, 1, 0, nil)
-		for _, devices := range counts {
-			if _, many := trainSmall(t, method, devices, 0, nil); difference(one, many) != "" {
-				t.Errorf("method %q on %d devices: %s", method, devices, difference(one, many))
+		t.Run(method, func(t *testing.T) {
+			_, one := trainSmall(t, method, 1, 0, nil)
+			for _, devices := range counts {
+				if _, many := trainSmall(t, method, devices, 0, nil); difference(one, many) != "" {
+					t.Errorf("on %d devices: %s", devices, difference(one, many))
+				}
 			}
-		}
+		})
 	}
 }
 
@@ -298,20 +300,22 @@ func TestResumeIsBitEqual(t *testing.T) {
 	}
 	everyStop := []string{"", "bf16", "tf32", "abs", "absa", "fb", "gg"}
 	for i, method := range list {
-		whole, want := trainSmall(t, method, 2, 0, nil)
-		last := whole.steps[len(whole.steps)-1].Updates
-		for stop := 1; stop < last; stop++ {
-			if stop%3 != i%3 && os.Getenv("BROADSIDE_LONG") == "" && !slices.Contains(everyStop, method) {
-				continue
+		t.Run(method, func(t *testing.T) {
+			whole, want := trainSmall(t, method, 2, 0, nil)
+			last := whole.steps[len(whole.steps)-1].Updates
+			for stop := 1; stop < last; stop++ {
+				if testing.Short() && stop != 4 && stop != 8 { // in the middle of an epoch, under attack and after it
+					continue
+				}
+				if stop%3 != i%3 && os.Getenv("BROADSIDE_LONG") == "" && !slices.Contains(everyStop, method) {
+					continue
+				}
+				_, half := trainSmall(t, method, 2, stop, nil)
+				if _, got := trainSmall(t, method, 1+stop%3, 0, half); difference(want, got) != "" {
+					t.Errorf("resumed after update %d of %d: %s", stop, last, difference(want, got))
+				}
 			}
-			if testing.Short() && stop != 4 && stop != 8 { // in the middle of an epoch, under attack and after it
-				continue
-			}
-			_, half := trainSmall(t, method, 2, stop, nil)
-			if _, got := trainSmall(t, method, 1+stop%3, 0, half); difference(want, got) != "" {
-				t.Errorf("method %q resumed after update %d of %d: %s", method, stop, last, difference(want, got))
-			}
-		}
+		})
 	}
 }
 
