@@ -89,6 +89,18 @@ func TestCompareUnendedAndNames(t *testing.T) {
 	}
 }
 
+// No two of many runs have the same line.
+func TestLinesDiffer(t *testing.T) {
+	seen := map[string]int{}
+	for i := range 4 * len(seriesNames) {
+		s := string(swatch(i))
+		if other, ok := seen[s]; ok {
+			t.Errorf("runs %d and %d have the same line, %s", other, i, s)
+		}
+		seen[s] = i
+	}
+}
+
 func TestCompareErrors(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Compare([]string{dir}); err == nil || !strings.Contains(err.Error(), dir) {

@@ -46,9 +46,10 @@ func newTheme() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// seriesDashes tells lines apart without their colour; nil is a line without gaps.
+// seriesDashes tells lines apart without their colour, and those of one colour; nil is a line without gaps.
 func seriesDashes(index int) []vg.Length {
-	return [][]vg.Length{nil, {5, 3}, {1.5, 2}, {7, 2, 1.5, 2}}[index%4]
+	patterns := [][]vg.Length{nil, {5, 3}, {1.5, 2}, {7, 2, 1.5, 2}}
+	return patterns[(index+index/len(seriesNames))%len(patterns)]
 }
 
 // Plots are drawn at the width of a phone, and scaled up from there.
