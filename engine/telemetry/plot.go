@@ -21,26 +21,26 @@ import (
 // The colours that plots are drawn with stand for CSS variables, by which the page makes them light
 // or dark. Their values only have to differ.
 var (
-	inkColor  = placeholder(0)
-	gridColor = placeholder(1)
+	inkColor  = themeColor(0)
+	gridColor = themeColor(1)
 	// seriesNames are the variables of the lines' colours.
 	seriesNames = []string{"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"}
 	themeColors = newTheme()
 )
 
-func placeholder(number int) color.RGBA {
+func themeColor(number int) color.RGBA {
 	return color.RGBA{R: 0x11, G: 0x11, B: uint8(number + 1), A: 0xff}
 }
 
 // seriesColor is the colour of a line; they repeat.
-func seriesColor(index int) color.RGBA { return placeholder(2 + index%len(seriesNames)) }
+func seriesColor(index int) color.RGBA { return themeColor(2 + index%len(seriesNames)) }
 
 // newTheme puts CSS variables in the place of colours.
 func newTheme() *strings.Replacer {
 	// Any font of Arial's widths fits the layout, which is computed with Liberation Sans.
 	pairs := []string{"font-family:Liberation Sans;", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif;", "font-variant:none;", ""}
 	for i, name := range append([]string{"ink", "grid"}, seriesNames...) {
-		c := placeholder(i)
+		c := themeColor(i)
 		pairs = append(pairs, fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B), "var(--"+name+")")
 	}
 	return strings.NewReplacer(pairs...)
