@@ -34,16 +34,7 @@ func (j *calibration) run(w *worker) error {
 		if !f.owns(w, i) {
 			continue
 		}
-		if err := w.gather(f.train, j.augment, j.draw, j.indices[i*size:(i+1)*size]); err != nil {
-			return err
-		}
-		p, err := w.program(programKey{kind: scoreProgram, n: size})
-		if err != nil {
-			return err
-		}
-		w.bind(f.train)
-		w.bases[graph.StatsBase] = part(j.stats.leaves[i], w.home)
-		if err := p.main.Run(&w.bases); err != nil {
+		if err := w.score(j.augment, j.draw, j.indices[i*size:(i+1)*size], &j.stats, i); err != nil {
 			return err
 		}
 	}

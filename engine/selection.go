@@ -85,23 +85,30 @@ func (j *scores) run(w *worker) error {
 		if !f.owns(w, i) {
 			continue
 		}
-		if err := w.gather(f.train, j.augment, j.draw, j.indices[i*size:(i+1)*size]); err != nil {
-			return err
-		}
-		p, err := w.program(programKey{kind: scoreProgram, n: size})
-		if err != nil {
-			return err
-		}
-		w.bind(f.train)
-		if f.fold != nil {
-			w.bases[graph.StatsBase] = part(f.stats.leaves[i], w.home)
-		}
-		if err := p.main.Run(&w.bases); err != nil {
+		if err := w.score(j.augment, j.draw, j.indices[i*size:(i+1)*size], &f.stats, i); err != nil {
 			return err
 		}
 		j.read(w, i, size)
 	}
 	return j.fetch(w)
+}
+
+// score runs a forward pass over training samples, by each ghost's own statistics. These go to a place of stats, unless
+// the network has none.
+func (w *worker) score(a augmentation, draw methods.Draw, indices []int32, stats *leafStats, place int) error {
+	f := w.fleet
+	if err := w.gather(f.train, a, draw, indices); err != nil {
+		return err
+	}
+	p, err := w.program(programKey{kind: scoreProgram, n: len(indices)})
+	if err != nil {
+		return err
+	}
+	w.bind(f.train)
+	if len(stats.leaves) > 0 {
+		w.bases[graph.StatsBase] = part(stats.leaves[place], w.home)
+	}
+	return p.main.Run(&w.bases)
 }
 
 // computeEach hands a job to all workers, with the leaves of an update from the first on, and gives all processes the
