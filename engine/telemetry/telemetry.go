@@ -42,6 +42,7 @@ type Step struct {
 	EpochFraction float64 // how much of the current epoch is done, 0 to 1
 	Updates       int     // since the start of the run
 	Samples       int     // of this update
+	SamplesSeen   int64   // since the start of the run
 	Batch         int
 	LR            float64
 	Loss          float64 // mean of the current epoch so far
