@@ -15,6 +15,7 @@ import (
 	"broadside/engine/collective/join"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
+	"broadside/engine/telemetry/tensorboard"
 )
 
 // checkpointDir is the folder of checkpoints in a run directory.
@@ -34,6 +35,8 @@ type Options struct {
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
 	Resume bool
+	// TensorBoard has an event file for TensorBoard written into RunDir too.
+	TensorBoard bool
 	// Progress is told what happens; nil discards it. Train closes it.
 	Progress telemetry.Progress
 
@@ -84,7 +87,7 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 
 // trainOn is a run on a fleet.
 func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
-	run := &runDir{path: o.RunDir, note: o.why, keep: r.Checkpoint.Keep, progress: o.Progress}
+	run := &runDir{path: o.RunDir, note: o.why, keep: r.Checkpoint.Keep, progress: o.Progress, draw: o.TensorBoard}
 	if rank, _ := join.Processes(); rank == 0 { // the first process writes, the others read at most
 		if err := run.check(o.Resume); err != nil {
 			return nil, err
@@ -135,6 +138,9 @@ func (d *runDir) close() {
 	if d.log != nil {
 		d.log.Close()
 	}
+	if d.board != nil {
+		d.board.Close()
+	}
 }
 
 // RunRecipe returns the recipe of a run directory, changed by sets.
@@ -153,6 +159,8 @@ type runDir struct {
 	keep     int
 	recipe   []byte
 	log      *telemetry.EventLog
+	draw     bool // for TensorBoard
+	board    *tensorboard.Log
 	progress telemetry.Progress
 }
 
@@ -215,7 +223,19 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		return err
 	}
 	d.log.Wall = t.wall
+	if d.draw {
+		d.openBoard(t.at.Updates)
+	}
 	return nil
+}
+
+// openBoard has TensorBoard's curves drawn from so many updates on. The run can do without.
+func (d *runDir) openBoard(updates int) {
+	watcher := d.progress
+	d.board = tensorboard.Open(d.path, updates, func(err error) {
+		watcher.Event(telemetry.Event{Type: telemetry.TypeWarning, Updates: updates, Message: err.Error()})
+	})
+	d.progress = telemetry.Several{watcher, d.board}
 }
 
 // resume restores the newest checkpoint and sets those aside that cannot be used.

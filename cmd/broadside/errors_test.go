@@ -60,6 +60,7 @@ func TestUsageMistakes(t *testing.T) {
 		{"too many arguments", "train a b", exitUsage, []string{"2 arguments", "broadside train RECIPE"}},
 		{"arguments of a listing", "models a", exitUsage, []string{"1 arguments", "broadside models"}},
 		{"train nothing", "train", exitUsage, []string{"name a recipe", "quickstart", "--resume"}},
+		{"metrics without a port", "train quickstart --metrics localhost", exitUsage, []string{"metrics address", "localhost", "127.0.0.1:9400"}},
 		{"resume nothing", "train --resume", exitUsage, []string{"name a recipe", "--run DIR --resume"}},
 		{"eval nothing", "eval", exitUsage, []string{"0 arguments", "CHECKPOINT|RUN"}},
 		{"unknown attack", "eval x --attack pgdd", exitUsage, []string{"--attack", "\"pgdd\"", "none or one of fgsm, pgd"}},

@@ -52,16 +52,25 @@ func (f *deviceFlags) options(cmd *cobra.Command) (engine.Options, error) {
 
 func newTrain() *cobra.Command {
 	var device deviceFlags
+	var logs logFlags
 	var sets []string
 	var runDir string
 	var resume, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train as a recipe says: a YAML file or a built-in name",
+		Long: `Train as a recipe says: a YAML file or a built-in name.
+
+The run directory receives recipe.yaml, events.jsonl with an object of JSON for
+every epoch, growth, probe and checkpoint as it happens, an event file for
+TensorBoard (tensorboard --logdir runs), checkpoints, and at the end
+summary.json, epochs.csv and report.html. --metrics serves what there is to
+tell of the run to Prometheus while it trains.`,
 		Example: `  broadside train quickstart
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume
-  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
+  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5
+  broadside train my.yaml --metrics 127.0.0.1:9400 --tensorboard=false`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o, err := device.options(cmd)
@@ -76,8 +85,8 @@ func newTrain() *cobra.Command {
 				runDir = filepath.Join("runs", r.Name)
 			}
 			o.RunDir, o.Resume = runDir, resume
-			if rank, _ := join.Processes(); rank == 0 {
-				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+			if err := logs.start(cmd, &o); err != nil {
+				return err
 			}
 			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
@@ -92,6 +101,7 @@ func newTrain() *cobra.Command {
 		},
 	}
 	device.add(cmd)
+	logs.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
 	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
@@ -187,7 +197,7 @@ func newEval() *cobra.Command {
 func newReport() *cobra.Command {
 	return &cobra.Command{
 		Use:     "report RUN",
-		Short:   "Write a run's report.html anew",
+		Short:   "Write a run's report.html and epochs.csv anew",
 		Example: "  broadside report runs/quickstart",
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {

@@ -62,11 +62,9 @@ func readCompared(dir string) (ComparedRun, error) {
 	if err != nil {
 		return r, err
 	}
+	r.epochs = epochsOf(events)
 	for _, e := range events {
-		switch e.Type {
-		case TypeEpoch:
-			r.epochs = append(r.epochs, *e.Record)
-		case TypeProbe:
+		if e.Type == TypeProbe {
 			r.probes = append(r.probes, e)
 		}
 	}
@@ -100,7 +98,7 @@ func summaryOf(epochs []Epoch) Summary {
 	return s
 }
 
-// readRecipe flattens the run's recipe to dotted keys.
+// readRecipe reads the keys of the run's recipe.
 func (r *ComparedRun) readRecipe() error {
 	path := filepath.Join(r.Path, RecipeFile)
 	text, err := os.ReadFile(path)
@@ -109,12 +107,21 @@ func (r *ComparedRun) readRecipe() error {
 	} else if err != nil {
 		return err
 	}
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+	if r.recipe, err = RecipeKeys(text); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	flatten(r.recipe, "", tree)
 	return nil
+}
+
+// RecipeKeys flattens a recipe to dotted keys.
+func RecipeKeys(text []byte) (map[string]string, error) {
+	var tree any
+	if err := yaml.Unmarshal(text, &tree); err != nil {
+		return nil, err
+	}
+	keys := map[string]string{}
+	flatten(keys, "", tree)
+	return keys, nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.

@@ -146,7 +146,7 @@ type MetricsServer struct {
 func ServeMetrics(address, run string) (*MetricsServer, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("metrics address %q: want HOST:PORT, as in 127.0.0.1:9400", address)
+		return nil, fmt.Errorf("metrics address %q: %w: want HOST:PORT, as in 127.0.0.1:9400", address, err)
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
 	if err != nil {

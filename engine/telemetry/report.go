@@ -51,7 +51,7 @@ type phase struct{ Name, Epoch, Updates, Accuracy string }
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
 // Report writes report.html of a run directory from its events, its recipe and, if the run has ended,
-// its summary. The page needs no network and no script.
+// its summary. The page needs no network and no script. It also writes the epochs as a table, epochs.csv.
 func Report(runDir string) error {
 	events, err := ReadEvents(filepath.Join(runDir, EventsFile))
 	if err != nil {
@@ -74,6 +74,9 @@ func Report(runDir string) error {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
 	p.Recipe = string(recipe)
+	if err := writeEpochs(runDir, epochsOf(events)); err != nil {
+		return fmt.Errorf("report of %s: %w", runDir, err)
+	}
 	return writePage(filepath.Join(runDir, ReportFile), "report.html.tmpl", p)
 }
 
@@ -96,11 +99,9 @@ func nameOf(runDir string) string {
 
 func newPage(events []Event, s Summary, ended bool) (*page, error) {
 	p := &page{Name: s.Name, Running: !ended}
-	var records []Epoch
+	records := epochsOf(events)
 	for _, e := range events {
 		switch e.Type {
-		case TypeEpoch:
-			records = append(records, *e.Record)
 		case TypePhase:
 			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
 		case TypeGrowth:
@@ -125,6 +126,16 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 		}
 	}
 	return p, nil
+}
+
+// epochsOf are the records of the epochs.
+func epochsOf(events []Event) (records []Epoch) {
+	for _, e := range events {
+		if e.Record != nil {
+			records = append(records, *e.Record)
+		}
+	}
+	return records
 }
 
 // triggerText says in words why a batch grew.

@@ -34,6 +34,7 @@ const (
 	TypePhase      = "phase" // a phase has ended
 	TypeCheckpoint = "checkpoint"
 	TypeEnd        = "end"
+	TypeWarning    = "warning" // told to who watches, not recorded
 )
 
 // Step is the state of training after an update. It feeds the live view and is not recorded.
@@ -46,6 +47,7 @@ type Step struct {
 	Batch         int
 	LR            float64
 	Loss          float64 // mean of the current epoch so far
+	UpdateLoss    float64 // mean of this update
 	Accuracy      float64 // of the current epoch so far, 0 to 1
 }
 
