@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,13 +10,17 @@ import (
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/recipe"
+	"broadside/engine/telemetry"
 )
 
 // Model is a checkpoint loaded with its run's data. Close it after use.
 type Model struct {
 	// Warnings name newer checkpoints of the run that could not be used, and why.
 	Warnings []string
+	// Path is the checkpoint's file.
+	Path string
 
+	at     progress
 	fleet  *fleet
 	recipe *recipe.Recipe
 }
@@ -44,7 +49,27 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 		f.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Model{Warnings: found.Warnings, fleet: f, recipe: r}, nil
+	m := &Model{Warnings: found.Warnings, Path: path, fleet: f, recipe: r}
+	if at, ok := found.Meta[metaProgress]; ok {
+		if err := json.Unmarshal([]byte(at), &m.at); err != nil {
+			m.Close()
+			return nil, fmt.Errorf("%s: reading %s: %w", path, metaProgress, err)
+		}
+	}
+	return m, nil
+}
+
+// RunDir is the run directory whose checkpoint this is, "" if the file lies elsewhere.
+func (m *Model) RunDir() string {
+	path, err := filepath.Abs(m.Path)
+	if err != nil || filepath.Base(filepath.Dir(path)) != checkpointDir {
+		return ""
+	}
+	dir := filepath.Dir(filepath.Dir(path))
+	if _, err := os.Stat(filepath.Join(dir, telemetry.RecipeFile)); err != nil {
+		return ""
+	}
+	return dir
 }
 
 // readCheckpoint reads a file, or the newest checkpoint of a run directory.

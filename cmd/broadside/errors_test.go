@@ -82,7 +82,7 @@ func TestUsageMistakes(t *testing.T) {
 		{"three dimensions", "curvature x --landscape --dimensions 3", exitUsage, []string{"--dimensions 3", "1 or 2"}},
 		{"one point", "curvature x --landscape --points 1", exitUsage, []string{"--points 1", "at least 2"}},
 		{"no span", "curvature x --landscape --span 0", exitUsage, []string{"--span 0", "above 0"}},
-		{"a curve of no density", "curvature x --csv d.csv", exitUsage, []string{"--csv", "--density"}},
+		{"a file for tables", "curvature x --csv d.csv", exitUsage, []string{"--csv d.csv", "a folder"}},
 		{"odd batch normalisation", "curvature x --bn x", exitUsage, []string{"--bn", "\"x\"", "eval or ghost"}},
 	})
 }
@@ -257,7 +257,8 @@ func TestCheckpointMistakes(t *testing.T) {
 		{"data moved", "eval r --set data.path=none", exitFailure, []string{"none", "no such file"}},
 		{"key", "eval r --set data.pth=none", exitFailure, []string{"data.pth", "did you mean data.path?"}},
 		{"more samples than there are", "curvature r --samples 97", exitFailure, []string{"97 samples wanted", "has 96"}},
-		{"no place for the density", "curvature r --density --csv none/d.csv", exitFailure, []string{"writing the density", "none"}},
+		{"no place for tables", "curvature r --density --csv none/d", exitFailure, []string{"as tables", "none"}},
+		{"a file where tables go", "curvature r --csv tiny.yaml", exitFailure, []string{"as tables", "tiny.yaml is a file"}},
 		{"device cuda", "eval r --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
 		{"too many devices", "curvature r --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
 	})

@@ -1,0 +1,116 @@
+package curvature
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"broadside/engine/internal/durable"
+)
+
+// File is where a run directory keeps its newest measurement.
+const File = "curvature.json"
+
+// Measurement is a measurement of the Hessian of the mean training loss.
+type Measurement struct {
+	Checkpoint  string       `json:"checkpoint"` // the file that was measured
+	Epoch       int          `json:"epoch"`      // completed epochs
+	Updates     int          `json:"updates"`
+	Samples     int          `json:"samples"`
+	Parameters  int          `json:"parameters"`
+	BatchNorm   string       `json:"batch_norm"` // eval or ghost
+	Seed        uint64       `json:"seed"`       // of the random vectors
+	HVPs        int          `json:"hvps"`
+	Eigenvalues []Eigenvalue `json:"eigenvalues"`
+	Trace       *Trace       `json:"trace,omitempty"`
+	Density     *Density     `json:"density,omitempty"`
+	Landscape   *Landscape   `json:"landscape,omitempty"`
+}
+
+// Write replaces a file by the measurement, as JSON.
+func (m *Measurement) Write(path string) error {
+	return durable.Replace(path, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		return e.Encode(m)
+	})
+}
+
+// largestFile is far above what a measurement needs.
+const largestFile = 64 << 20
+
+// Read reads a measurement that Write has written.
+func Read(path string) (*Measurement, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a measurement: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, largestFile+1))
+	if err == nil && len(text) > largestFile {
+		err = fmt.Errorf("more than %d MiB", largestFile>>20)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the measurement %s: %w", path, err)
+	}
+	m, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the measurement %s: %w", path, err)
+	}
+	return m, nil
+}
+
+// parse reads and checks a measurement.
+func parse(text []byte) (*Measurement, error) {
+	m := &Measurement{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, err
+	}
+	if m.Density != nil {
+		if err := m.Density.check(); err != nil {
+			return nil, fmt.Errorf("density: %w", err)
+		}
+	}
+	if m.Landscape != nil {
+		if err := m.Landscape.check(); err != nil {
+			return nil, fmt.Errorf("landscape: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (d *Density) check() error {
+	if len(d.Runs) == 0 {
+		return errors.New("no runs")
+	}
+	for i, q := range d.Runs {
+		switch {
+		case len(q.Nodes) == 0 || len(q.Nodes) != len(q.Weights):
+			return fmt.Errorf("run %d has %d nodes and %d weights", i+1, len(q.Nodes), len(q.Weights))
+		case !slices.IsSorted(q.Nodes):
+			return fmt.Errorf("the nodes of run %d do not rise", i+1)
+		}
+	}
+	return nil
+}
+
+func (l *Landscape) check() error {
+	n := len(l.Offsets)
+	if n < 2 || len(l.Losses) != 1 && len(l.Losses) != n {
+		return fmt.Errorf("%d offsets and %d rows of losses", n, len(l.Losses))
+	}
+	for i := 1; i < n; i++ {
+		if !(l.Offsets[i] > l.Offsets[i-1]) {
+			return errors.New("the offsets do not rise")
+		}
+	}
+	for i, row := range l.Losses {
+		if len(row) != n {
+			return fmt.Errorf("row %d has %d losses; want %d", i+1, len(row), n)
+		}
+	}
+	return nil
+}
