@@ -70,6 +70,9 @@ func TestUsageMistakes(t *testing.T) {
 		{"no attack steps", "eval x --attack pgd --steps 0", exitUsage, []string{"--steps 0", "at least 1"}},
 		{"no step size", "eval x --attack pgd --step-size 0", exitUsage, []string{"--step-size 0", "above 0"}},
 		{"odd start", "eval x --attack pgd --start x", exitUsage, []string{"--start \"x\"", "random or clean"}},
+		{"plot nothing", "plot", exitUsage, []string{"0 arguments", "RUN"}},
+		{"plot as what", "plot x --out x.gif", exitUsage, []string{"--out x.gif", ".png or .svg"}},
+		{"plot no run", "plot none", exitFailure, []string{"none", "name run directories"}},
 		{"report nothing", "report", exitUsage, []string{"0 arguments", "RUN"}},
 		{"no samples", "curvature x --samples 0", exitUsage, []string{"--samples 0", "at least 1"}},
 		{"no eigenvalue", "curvature x --top 0", exitUsage, []string{"--top 0", "at least 1"}},
@@ -196,6 +199,10 @@ func TestRunDirectoryMistakes(t *testing.T) {
 		{"resume with another rate", "train --run r --resume --set optimizer.lr=0.1", exitFailure, []string{"optimizer", "lr: 0.1", "lr: 0.05"}},
 		{"report of no run", "report data", exitFailure, []string{"data holds no run", "name a run directory"}},
 		{"report of nothing", "report none", exitFailure, []string{"none holds no run", "name a run directory"}},
+		{"plot over what", "plot r --x epochs", exitFailure, []string{"unknown axis", "epochs", "did you mean epoch?"}},
+		{"plot what", "plot r --y loss,batches", exitFailure, []string{"unknown quantity", "batches", "did you mean batch?"}},
+		{"plot what was not measured", "plot r --y density", exitFailure, []string{"no density", "broadside curvature RUN --density"}},
+		{"plot to nowhere", "plot r --out none/plot.png", exitFailure, []string{"none/plot.png", "no such file"}},
 		{"report of a broken run", "report broken", exitFailure, []string{"broken/events.jsonl:1", "not an event"}},
 	})
 }

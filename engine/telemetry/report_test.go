@@ -168,7 +168,7 @@ func TestChartsOfOddValues(t *testing.T) {
 			for i, y := range ys {
 				c.series[0].points = append(c.series[0].points, plotter.XY{X: float64(i), Y: y})
 			}
-			svg, err := c.svg()
+			svg, err := inline(c)
 			if err != nil {
 				t.Errorf("%s, log %v: %v", name, logarithmic, err)
 			}
