@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 
@@ -56,15 +57,15 @@ func Read(path string) (*Measurement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the measurement %s: %w", path, err)
 	}
-	m, err := parse(text)
+	m, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading the measurement %s: %w", path, err)
 	}
 	return m, nil
 }
 
-// parse reads and checks a measurement.
-func parse(text []byte) (*Measurement, error) {
+// Parse reads and checks a measurement.
+func Parse(text []byte) (*Measurement, error) {
 	m := &Measurement{}
 	if err := json.Unmarshal(text, m); err != nil {
 		return nil, err
@@ -93,6 +94,9 @@ func (d *Density) check() error {
 		case !slices.IsSorted(q.Nodes):
 			return fmt.Errorf("the nodes of run %d do not rise", i+1)
 		}
+		if err := inRange(q.Nodes, q.Weights); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -110,6 +114,20 @@ func (l *Landscape) check() error {
 	for i, row := range l.Losses {
 		if len(row) != n {
 			return fmt.Errorf("row %d has %d losses; want %d", i+1, len(row), n)
+		}
+	}
+	return inRange(append(l.Losses, l.Offsets)...)
+}
+
+// largest is far above what can be measured, and below what overflows when it is drawn.
+const largest = 1e100
+
+func inRange(lists ...[]float64) error {
+	for _, list := range lists {
+		for _, v := range list {
+			if !(math.Abs(v) <= largest) {
+				return fmt.Errorf("%g is out of range", v)
+			}
 		}
 	}
 	return nil

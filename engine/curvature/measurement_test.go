@@ -86,6 +86,8 @@ var mistakes = map[string]string{
 	"no losses":       `{"landscape": {"offsets": [0, 1], "losses": []}}`,
 	"rows missing":    `{"landscape": {"offsets": [0, 1, 2], "losses": [[1, 2, 3], [1, 2, 3]]}}`,
 	"a short row":     `{"landscape": {"offsets": [0, 1], "losses": [[1, 2], [1]]}}`,
+	"a huge node":     `{"density": {"runs": [{"nodes": [1e200], "weights": [1]}]}}`,
+	"a huge loss":     `{"landscape": {"offsets": [0, 1], "losses": [[1, -1e200]]}}`,
 	"equal offsets":   `{"landscape": {"offsets": [1, 1], "losses": [[1, 2]]}}`,
 }
 
@@ -122,7 +124,7 @@ func FuzzMeasurement(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		m, err := parse(text)
+		m, err := Parse(text)
 		if err != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"image"
@@ -296,6 +297,35 @@ func TestReportOfTheHessian(t *testing.T) {
 	if html := readReport(t, dir); !strings.Contains(html, "The measurement cannot be shown: ") || !strings.Contains(html, "density: no runs") {
 		t.Error("a broken measurement is not told of")
 	}
+}
+
+// Whatever is read can be drawn.
+func FuzzDrawMeasurement(f *testing.F) {
+	for _, rows := range []int{1, 5} {
+		text, err := json.Marshal(measurement(rows))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte(`{"landscape": {"offsets": [-1e-300, 1e-300], "losses": [[1e100, -1e100], [0, 0]]}}`))
+	f.Add([]byte(`{"density": {"runs": [{"nodes": [-1e100, 1e100], "weights": [-1, 0]}]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := curvature.Parse(text)
+		if err != nil {
+			return
+		}
+		runs := []curves{{hessian: m}}
+		svgs, err := drawings(append([]panel{densityChart(runs)}, landscapePanels(runs)...), panel.heading)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range svgs {
+			if strings.Contains(string(d.SVG), "NaN") || strings.Contains(string(d.SVG), "Inf") {
+				t.Errorf("%s has coordinates that are not numbers", d.Title)
+			}
+		}
+	})
 }
 
 func TestCompareDensities(t *testing.T) {

@@ -94,15 +94,18 @@ func inline(p panel) (template.HTML, error) {
 	return template.HTML(head + pageColors.Replace(body)), nil
 }
 
+// largest is what an axis takes, with room for its margins.
+const largest = 1e305
+
 // finite drops what cannot be drawn: values that are not finite or, on a logarithmic axis, not
-// positive, and then series without points.
+// well above 0, and then series without points.
 func (c chart) finite() chart {
 	kept := c
 	kept.series = nil
 	for _, s := range c.series {
 		var points plotter.XYs
 		for _, p := range s.points {
-			if !math.IsNaN(p.X) && !math.IsInf(p.X, 0) && !math.IsNaN(p.Y) && !math.IsInf(p.Y, 0) && (!c.log || p.Y > 0) {
+			if math.Abs(p.X) <= largest && math.Abs(p.Y) <= largest && (!c.log || p.Y >= 1/largest) { // NaN is not
 				points = append(points, p)
 			}
 		}
@@ -236,28 +239,37 @@ func niceStep(raw float64) float64 {
 	return 10 * power
 }
 
-// logTicks labels powers of two for batches and powers of ten for others, 1, 2 and 5 times these where the range is narrow.
+// mostTicks is how many labels an axis has room for.
+const mostTicks = 7
+
+// logTicks labels powers of two for batches, and 1, 2 and 5 times powers of ten for others, or the powers alone where the
+// range is wide.
 func (c chart) logTicks(lo, hi float64) []plot.Tick {
-	mantissas, base := []float64{1, 2, 5}, 10.0
-	switch {
-	case c.unit == unitBatch:
-		mantissas, base = []float64{1}, 2
-	case hi > 1000*lo:
-		mantissas = []float64{1}
-	}
 	var values []float64
-	first := math.Floor(math.Log(lo) / math.Log(base))
-	for e := first; math.Pow(base, e) <= hi; e++ {
-		for _, m := range mantissas {
+	switch fine := powers(10, lo, hi, 1, 2, 5); {
+	case c.unit == unitBatch:
+		values = powers(2, lo, hi, 1)
+	case len(fine) <= mostTicks:
+		values = fine
+	default:
+		values = powers(10, lo, hi, 1)
+	}
+	every := (len(values) + mostTicks - 1) / mostTicks
+	var out []plot.Tick
+	for i := 0; i < len(values); i += every {
+		out = append(out, plot.Tick{Value: values[i], Label: short(values[i])})
+	}
+	return out
+}
+
+// powers are the multiples of powers of a base from lo to hi.
+func powers(base, lo, hi float64, multiples ...float64) (out []float64) {
+	for e := math.Floor(math.Log(lo) / math.Log(base)); math.Pow(base, e) <= hi; e++ {
+		for _, m := range multiples {
 			if v := m * math.Pow(base, e); v >= lo && v <= hi {
-				values = append(values, v)
+				out = append(out, v)
 			}
 		}
-	}
-	every := (len(values) + 6) / 7
-	var out []plot.Tick
-	for i := 0; i < len(values); i += max(every, 1) {
-		out = append(out, plot.Tick{Value: values[i], Label: short(values[i])})
 	}
 	return out
 }
