@@ -39,7 +39,7 @@ type RunMetrics struct {
 // NewRunMetrics returns the metrics of a run of which nothing is known yet.
 func NewRunMetrics(run string) *RunMetrics {
 	none := math.NaN()
-	return &RunMetrics{run, 0, 0, 0, none, none, none, none, none, none}
+	return &RunMetrics{run, none, none, none, none, none, none, none, none, none}
 }
 
 // step takes in an update.
@@ -66,12 +66,14 @@ func (m *RunMetrics) Add(e Event) {
 	case e.Record != nil:
 		m.epoch(*e.Record)
 		return
+	case e.Type == TypeStart:
+		m.Samples = 0
 	case e.Type == TypeGrowth:
 		m.BatchSize = float64(e.To)
 	case e.Eigenvalue != nil:
 		m.Eigenvalue = *e.Eigenvalue
 	}
-	m.Updates = float64(e.Updates)
+	m.Epoch, m.Updates = float64(e.Epoch), float64(e.Updates)
 }
 
 // metric is one name of the page.

@@ -54,7 +54,9 @@ func expect(t *testing.T, got, want map[string]float64) {
 
 func TestMetricsOfEvents(t *testing.T) {
 	accuracy, eigen := 0.75, 3.5
-	trained, begun := NewRunMetrics("a"), NewRunMetrics("b\xff\"\n")
+	trained, begun, resumed, unknown := NewRunMetrics("a"), NewRunMetrics("b\xff\"\n"), NewRunMetrics("c"), NewRunMetrics("d")
+	begun.Add(Event{Type: TypeStart})
+	resumed.Add(Event{Type: TypeResume, Epoch: 1, Updates: 9}) // the samples are not known yet
 	for _, e := range []Event{
 		{Type: TypeStart},
 		{Type: TypeEpoch, Record: &Epoch{Epoch: 2, Updates: 20, SamplesSeen: 640, TrainLoss: 1.25, TestAccuracy: &accuracy, Batch: 32, LR: 0.1, ImagesPerSecond: 99}},
@@ -65,11 +67,12 @@ func TestMetricsOfEvents(t *testing.T) {
 		trained.Add(e)
 	}
 	page := httptest.NewRecorder()
-	MetricsHandler(func() []RunMetrics { return []RunMetrics{*trained, *begun} }).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	MetricsHandler(func() []RunMetrics { return []RunMetrics{*trained, *begun, *resumed, *unknown} }).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	expect(t, scrape(t, page.Body), map[string]float64{
 		"broadside_epoch a": 2, "broadside_updates_total a": 21, "broadside_samples_total a": 640, "broadside_train_loss a": 1.25,
 		"broadside_test_accuracy a": 0.75, "broadside_batch_size a": 64, "broadside_learning_rate a": 0.1, "broadside_images_per_second a": 99,
 		"broadside_eigenvalue a": 3.5,
+		"broadside_epoch c": 1, "broadside_updates_total c": 9,
 		"broadside_epoch b?\"\n": 0, "broadside_updates_total b?\"\n": 0, "broadside_samples_total b?\"\n": 0})
 }
 
