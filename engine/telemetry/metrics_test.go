@@ -72,7 +72,7 @@ func TestMetricsOfEvents(t *testing.T) {
 		"broadside_epoch a": 2, "broadside_updates_total a": 21, "broadside_samples_total a": 640, "broadside_train_loss a": 1.25,
 		"broadside_test_accuracy a": 0.75, "broadside_batch_size a": 64, "broadside_learning_rate a": 0.1, "broadside_images_per_second a": 99,
 		"broadside_eigenvalue a": 3.5,
-		"broadside_epoch c": 1, "broadside_updates_total c": 9,
+		"broadside_epoch c":      1, "broadside_updates_total c": 9,
 		"broadside_epoch b?\"\n": 0, "broadside_updates_total b?\"\n": 0, "broadside_samples_total b?\"\n": 0})
 }
 
