@@ -10,7 +10,6 @@ import (
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/recipe"
-	"broadside/engine/telemetry"
 )
 
 // Model is a checkpoint loaded with its run's data. Close it after use.
@@ -57,19 +56,6 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 		}
 	}
 	return m, nil
-}
-
-// RunDir is the run directory whose checkpoint this is, "" if the file lies elsewhere.
-func (m *Model) RunDir() string {
-	path, err := filepath.Abs(m.Path)
-	if err != nil || filepath.Base(filepath.Dir(path)) != checkpointDir {
-		return ""
-	}
-	dir := filepath.Dir(filepath.Dir(path))
-	if _, err := os.Stat(filepath.Join(dir, telemetry.RecipeFile)); err != nil {
-		return ""
-	}
-	return dir
 }
 
 // readCheckpoint reads a file, or the newest checkpoint of a run directory.

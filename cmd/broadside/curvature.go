@@ -47,8 +47,9 @@ products each, and --top + 1 vectors of the size of the parameters.
 eigenvector, or over the plane of the top two: a forward pass over the samples
 for each of --points or its square, 1 vector.
 
-The run directory keeps the newest measurement as curvature.json, for the run's
-report and for plot. --csv writes eigenvalues.csv, trace.csv, density.csv,
+Of a run directory, the measurement is also kept in RUN/curvature.json, where
+report, plot and serve find it: the parts of one Hessian, as of several
+commands, together. --csv writes eigenvalues.csv, trace.csv, density.csv,
 quadrature.csv (what the density is made of) and landscape.csv.`,
 		Example: `  broadside curvature runs/quickstart --top 3
   broadside curvature runs/absa --samples 1024 --bn ghost --json
@@ -150,7 +151,7 @@ func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
 	} else {
 		f.print(cmd.OutOrStdout(), c)
 	}
-	return errors.Join(err, f.write(cmd, m.RunDir(), c))
+	return errors.Join(err, f.write(cmd, checkpoint, c))
 }
 
 // checkFolder refuses a folder that can be neither used nor made.
@@ -165,14 +166,14 @@ func checkFolder(path string) error {
 	return err
 }
 
-// write writes the measurement where it is asked for, and into the run directory whose checkpoint was measured.
-func (f *curvatureFlags) write(cmd *cobra.Command, runDir string, c *curvature.Measurement) error {
+// write writes the measurement where it is asked for, and keeps it in the run directory, if that is what was named.
+func (f *curvatureFlags) write(cmd *cobra.Command, run string, c *curvature.Measurement) error {
 	if rank, _ := join.Processes(); rank > 0 {
 		return nil
 	}
-	if runDir != "" {
-		if err := c.Write(filepath.Join(runDir, curvature.File)); err != nil {
-			fmt.Fprintln(cmd.ErrOrStderr(), "broadside: warning: the measurement is not kept in its run:", err)
+	if info, err := os.Stat(run); err == nil && info.IsDir() {
+		if err := c.Keep(run); err != nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), "broadside: warning: the measurement is not kept:", err)
 		}
 	}
 	if f.csv == "" {

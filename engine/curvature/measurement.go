@@ -1,12 +1,14 @@
 package curvature
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"broadside/engine/internal/durable"
@@ -31,8 +33,8 @@ type Measurement struct {
 	Landscape   *Landscape   `json:"landscape,omitempty"`
 }
 
-// Write replaces a file by the measurement, as JSON.
-func (m *Measurement) Write(path string) error {
+// write replaces a file by the measurement, as JSON.
+func (m *Measurement) write(path string) error {
 	return durable.Replace(path, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
@@ -40,10 +42,27 @@ func (m *Measurement) Write(path string) error {
 	})
 }
 
+// Keep keeps the measurement in a run directory. Of the same Hessian, it takes from the file there what was not measured
+// this time. A file that is no measurement stays.
+func (m *Measurement) Keep(runDir string) error {
+	path := filepath.Join(runDir, File)
+	old, err := Read(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	whole := *m
+	if err == nil && old.Checkpoint == m.Checkpoint && old.Samples == m.Samples && old.BatchNorm == m.BatchNorm {
+		whole.Trace = cmp.Or(m.Trace, old.Trace)
+		whole.Density = cmp.Or(m.Density, old.Density)
+		whole.Landscape = cmp.Or(m.Landscape, old.Landscape)
+	}
+	return whole.write(path)
+}
+
 // largestFile is far above what a measurement needs.
 const largestFile = 64 << 20
 
-// Read reads a measurement that Write has written.
+// Read reads a measurement that Keep has written.
 func Read(path string) (*Measurement, error) {
 	file, err := os.Open(path)
 	if err != nil {

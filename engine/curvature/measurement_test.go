@@ -22,18 +22,30 @@ func measured() *Measurement {
 }
 
 func TestMeasurementKept(t *testing.T) {
-	path := filepath.Join(t.TempDir(), File)
-	for _, m := range []*Measurement{measured(), {Samples: 2, Eigenvalues: []Eigenvalue{{Value: 7}}}} {
-		if err := m.Write(path); err != nil {
+	dir := t.TempDir()
+	path := filepath.Join(dir, File)
+	again, other := *measured(), *measured() // of the same Hessian the eigenvalues alone, and of another
+	again.Eigenvalues, again.Trace, again.Density, again.Landscape = []Eigenvalue{{Value: 7}}, nil, nil, nil
+	other.Samples, other.Trace, other.Density = 8, nil, nil
+	completed := *measured()
+	completed.Eigenvalues = again.Eigenvalues
+	for _, step := range []struct{ keep, want *Measurement }{{measured(), measured()}, {&again, &completed}, {&other, &other}} {
+		if err := step.keep.Keep(dir); err != nil {
 			t.Fatal(err)
 		}
 		got, err := Read(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(got, m) {
-			t.Errorf("read %+v; want %+v", got, m)
+		if !reflect.DeepEqual(got, step.want) {
+			t.Errorf("read %+v; want %+v", got, step.want)
 		}
+	}
+	if err := os.WriteFile(path, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := measured().Keep(dir); err == nil {
+		t.Error("a file that is no measurement was replaced")
 	}
 }
 

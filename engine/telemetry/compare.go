@@ -99,14 +99,14 @@ func (r *ComparedRun) readRecipe() error {
 	} else if err != nil {
 		return err
 	}
-	if r.recipe, err = RecipeKeys(text); err != nil {
+	if r.recipe, err = FlatRecipe(text); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	return nil
 }
 
-// RecipeKeys flattens a recipe to dotted keys.
-func RecipeKeys(text []byte) (map[string]string, error) {
+// FlatRecipe flattens a recipe to dotted keys.
+func FlatRecipe(text []byte) (map[string]string, error) {
 	var tree any
 	if err := yaml.Unmarshal(text, &tree); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -58,7 +59,10 @@ func plottedRuns(t *testing.T) []string {
 
 func keep(t *testing.T, dir string, m *curvature.Measurement) {
 	t.Helper()
-	if err := m.Write(filepath.Join(dir, curvature.File)); err != nil {
+	if err := os.Remove(filepath.Join(dir, curvature.File)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := m.Keep(dir); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -107,7 +107,7 @@ func (l *Log) recipe(runDir string) error {
 	if err != nil {
 		return err
 	}
-	keys, err := telemetry.RecipeKeys(text)
+	keys, err := telemetry.FlatRecipe(text)
 	if err != nil {
 		return err
 	}
