@@ -76,6 +76,9 @@ func newTrain() *cobra.Command {
 				runDir = filepath.Join("runs", r.Name)
 			}
 			o.RunDir, o.Resume = runDir, resume
+			save, done := saveSignal()
+			defer done()
+			o.Save = save
 			if rank, _ := join.Processes(); rank == 0 {
 				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
 			}

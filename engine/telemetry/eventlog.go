@@ -64,7 +64,7 @@ func (l *EventLog) Epoch(e Epoch) error { return l.Append(Event{Type: TypeEpoch,
 
 // TruncateAfter removes the events that a run resumed from a checkpoint will repeat: those of later
 // updates, and of the same update what came after its last checkpoint event. So a checkpoint event
-// has to be appended right after the checkpoint is in place.
+// has to be appended when the state is taken, before anything else of the same update happens.
 func (l *EventLog) TruncateAfter(updates int) error {
 	lines, err := readLines(l.path)
 	if err != nil {
