@@ -30,6 +30,9 @@ type Options struct {
 	BucketBytes int
 	// Timeout is how long one memory waits for the others; 0 means collective.DefaultTimeout.
 	Timeout time.Duration
+	// StepTimeout is how long training may make no headway, in any device and in what comes between updates, before
+	// Train gives it up with a [HangError]; 0 means for ever.
+	StepTimeout time.Duration
 	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
@@ -76,7 +79,12 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 		return nil, nil, err
 	}
 	defer f.close()
-	summary, err = trainOn(ctx, f, r, o)
+	summary, err = f.watch(o.StepTimeout, o.RunDir, func() (*telemetry.Summary, error) { return trainOn(ctx, f, r, o) })
+	if errors.Is(err, errHung) {
+		if file := f.dump(o.RunDir); file != "" {
+			err = fmt.Errorf("%w; the stacks of all goroutines are in %s", err, file)
+		}
+	}
 	var failed *DeviceError
 	if errors.As(err, &failed) && !f.remote() {
 		lost = f.without(failed.Device, o.lost)

@@ -194,6 +194,7 @@ func (t *trainer) epochDone() bool {
 // keepOrStop keeps a checkpoint if one is due, or this process or another asks for one; and returns why to stop, if one
 // of them is to.
 func (t *trainer) keepOrStop(ctx context.Context) error {
+	t.fleet.beats.Add(1)
 	asked, err := t.fleet.most(t.asked(ctx.Err() != nil))
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitDevice      = 3 // a device failed or hangs, or another memory or process did not come
+	exitHang        = 4 // training came to a standstill
 	exitInterrupted = 130
 )
 
@@ -56,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var usage usageError
 	var apart *collective.Error
 	var device *engine.DeviceError
+	var hang *engine.HangError
 	switch {
 	case err == nil:
 		return 0
@@ -70,6 +72,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &apart), errors.As(err, &device):
 		fmt.Fprintln(stderr, "broadside:", err)
 		return exitDevice
+	case errors.As(err, &hang):
+		fmt.Fprintln(stderr, "broadside:", err)
+		return exitHang
 	}
 	fmt.Fprintln(stderr, "broadside:", err)
 	return exitFailure
