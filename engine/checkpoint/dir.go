@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"broadside/engine/internal/durable"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,13 +106,13 @@ func (d Dir) Prune(keep, every int) error {
 	}
 	for _, updates := range steps[:max(0, len(steps)-keep)] {
 		if updates != spared {
-			failures = append(failures, os.Remove(d.Path(updates)))
+			failures = append(failures, durable.Remove(d.Path(updates)))
 		}
 	}
 	newest := steps[len(steps)-1]
 	for name, updates := range temporaries {
 		if updates < newest { // a later one may be in the making
-			failures = append(failures, os.Remove(filepath.Join(string(d), name)))
+			failures = append(failures, durable.Remove(filepath.Join(string(d), name)))
 		}
 	}
 	if err := errors.Join(failures...); err != nil {
