@@ -29,13 +29,16 @@ const (
 	exitInterrupted = 130
 )
 
-func main() {
+func main() { os.Exit(command(os.Args[1:])) }
+
+// command executes the command line in this process, whose signals it takes, and returns the exit status.
+func command(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() { // a second signal ends the process at once
 		<-ctx.Done()
 		stop()
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	return run(ctx, args, os.Stdout, os.Stderr)
 }
 
 // usageError is a mistake in the command line of a command.
