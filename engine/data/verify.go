@@ -92,7 +92,7 @@ func (c *Content) verify(f folder) FileState {
 		state.State, state.Detail = FileOK, kind
 	}
 	if !src.exact {
-		state.Detail += " (of what it holds)"
+		state.Detail = "unpacked: " + state.Detail
 	}
 	return state
 }
