@@ -49,6 +49,10 @@ func TestPackedThereAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !got.Train.Mapped || !got.Test.Mapped {
+		t.Error("the images are not the mapped file")
+	}
+	got.Train.Mapped, got.Test.Mapped = false, false
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}

@@ -28,6 +28,7 @@ func loadPacked(spec Spec) (*Pair, error) {
 		unmap()
 		return nil, fmt.Errorf("packed file %s %w", spec.Path, err)
 	}
+	pair.Train.Mapped, pair.Test.Mapped = true, true
 	return pair, nil
 }
 
