@@ -34,6 +34,15 @@ func newClient() *http.Client {
 // permanent is an error that another attempt would not mend.
 type permanent struct{ error }
 
+// stopped is a download that the caller's context ended.
+type stopped struct {
+	cause error
+	part  string
+}
+
+func (s stopped) Error() string { return "stopped; run it again to go on from " + s.part }
+func (s stopped) Unwrap() error { return s.cause }
+
 // download fetches a file to the part, of which what is there already is kept, with as many attempts as bring progress.
 func download(ctx context.Context, d data.Download, from, part string, o Options) error {
 	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
@@ -56,7 +65,7 @@ func download(ctx context.Context, d data.Download, from, part string, o Options
 		case err == nil:
 			return f.Sync()
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w; run it again to go on from %s", ctx.Err(), part)
+			return stopped{ctx.Err(), part}
 		case errors.As(err, &final):
 			return final.error
 		}

@@ -191,7 +191,7 @@ func TestGoesOnInAnotherRun(t *testing.T) {
 		}
 	}
 	err := fetchFile(ctx, "none", s.file(), dir, o.withDefaults())
-	wantError(t, err, "run it again to go on from "+filepath.Join(dir, "x.bin.part"))
+	wantError(t, err, "stopped; run it again to go on from "+filepath.Join(dir, "x.bin.part"))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v is not context.Canceled", err)
 	}
