@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -171,8 +172,14 @@ func TestPackedDamageIsNamed(t *testing.T) {
 	}
 	_, err := Open(Spec{Name: "packed"})
 	wantError(t, err, "packed needs a path: the packed file itself")
-	_, err = Open(Spec{Name: "packed", Path: t.TempDir()})
-	wantError(t, err, "is not a regular file")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Dir(pipe), pipe} {
+		_, err = Open(Spec{Name: "packed", Path: path})
+		wantError(t, err, path, "is not a regular file")
+	}
 }
 
 // A header that passes its checksum but contradicts itself is refused too.
