@@ -4,7 +4,7 @@ package data
 type Download struct {
 	URL    string
 	Bytes  int64
-	MD5    string // as the authors publish it, where they do
+	MD5    string
 	SHA256 string
 	Folder string // a .tar.gz unpacks to this folder; empty: the file is read as it is
 }
@@ -36,8 +36,8 @@ func Fetchable() []string {
 	return names
 }
 
-// The sums below are the authors' MD5s, where they publish them; the SHA-256s are those of TensorFlow Datasets' list of the
-// same files, or taken here of files whose MD5 is the published one.
+// The MD5s below are the ones that the authors publish (CIFAR, Fashion-MNIST) or torchvision lists; the SHA-256s are those of
+// TensorFlow Datasets' list of the same files, or taken here of files whose MD5 is the published one.
 var officials = map[string]official{
 	"cifar10": {
 		downloads: []Download{{"https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", 170_052_171,
