@@ -102,7 +102,7 @@ func TestStopSignals(t *testing.T) {
 // A second signal ends a process at once that cannot stop as it should.
 func TestSecondSignal(t *testing.T) {
 	tinyFolder(t)
-	t.Setenv("BROADSIDE_FAULT", "hang 0 14")
+	t.Setenv("BROADSIDE_FAULT", "hang 0 13")
 	p := startTraining(t, "--set", "checkpoint.every_updates=0", "--devices", "1", "--collective-timeout", "1h")
 	p.wait(t, "epoch=2")
 	again := time.NewTicker(100 * time.Millisecond) // it cannot stop: a device hangs
