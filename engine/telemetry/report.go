@@ -33,6 +33,7 @@ type page struct {
 	Hessian              *hessianPart
 	Growths              []growth
 	Phases               []phase
+	Anomalies            []anomaly
 	Epochs               []row
 	Recipe               string
 	Running              bool
@@ -48,6 +49,8 @@ type drawing struct {
 type growth struct{ Epoch, Updates, From, To, Trigger string }
 
 type phase struct{ Name, Epoch, Updates, Accuracy string }
+
+type anomaly struct{ Epoch, Updates, What string }
 
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
@@ -109,6 +112,8 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 		switch e.Type {
 		case TypePhase:
 			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
+		case TypeAnomaly:
+			p.Anomalies = append(p.Anomalies, anomaly{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), e.Message})
 		case TypeGrowth:
 			p.Growths = append(p.Growths, growth{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger)})
 		}
