@@ -67,8 +67,6 @@ func TestQuickstart(t *testing.T) {
 	}
 	t.Run("eval", func(t *testing.T) { evalAgrees(t, dir, summary) })
 	t.Run("eval under attack", func(t *testing.T) { evalUnderAttack(t, dir, summary) })
-	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
-	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 	t.Run("report", func(t *testing.T) {
 		before := read(t, dir+"/report.html")
 		write(t, dir+"/report.html", "old")
@@ -79,6 +77,8 @@ func TestQuickstart(t *testing.T) {
 			t.Error("the report written anew differs")
 		}
 	})
+	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
+	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 }
 
 // evalAgrees evaluates the run and its newest checkpoint file; both are the state of the summary.
