@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -74,6 +76,20 @@ func TestMetricsOfEvents(t *testing.T) {
 		"broadside_eigenvalue a": 3.5,
 		"broadside_epoch c":      1, "broadside_updates_total c": 9,
 		"broadside_epoch b?\"\n": 0, "broadside_updates_total b?\"\n": 0, "broadside_samples_total b?\"\n": 0})
+}
+
+// Dashboards are built on the names: the document has them all.
+func TestMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/RUNS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range metrics {
+		name := regexp.MustCompile(`broadside_\w+`).FindString(m.desc.String())
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/RUNS.md lacks %s", name)
+		}
+	}
 }
 
 // A page is served from the start of training to its end, and by this machine only unless asked.
