@@ -24,8 +24,7 @@ EPOCH_TAGS = {
     "accuracy/test": "test_accuracy", "epoch/batch": "batch", "epoch/learning_rate": "lr", "epoch/eigenvalue": "eigenvalue",
     "epoch/attack_fraction": "attack_fraction", "epoch/images_per_second": "images_per_second",
 }
-EVENT_TAGS = {"probe/eigenvalue": ("probe", "eigenvalue"), "growth/batch": ("growth", "to"), "growth/lr_scale": ("rate", "lr_scale"),
-              "phase/test_accuracy": ("phase", "accuracy")}
+EVENT_TAGS = {"probe/eigenvalue": ("probe", "eigenvalue"), "growth/batch": ("growth", "to"), "growth/lr_scale": ("rate", "lr_scale")}
 
 
 def expect(condition, message):
@@ -70,6 +69,8 @@ def expected(events):
             points = [(tag, e.get(key)) for tag, key in EPOCH_TAGS.items() if key in e]
             points += [("methods/" + key, value) for key, value in e.get("values", {}).items()]
         points += [(tag, e[key]) for tag, (kind, key) in EVENT_TAGS.items() if e["type"] == kind and key in e]
+        if e["type"] == "phase":
+            points.append(("phase/" + e["phase"], e["accuracy"]))
         for tag, value in points:
             curves.setdefault(tag, []).append((e["updates"], value))
     return curves

@@ -196,7 +196,7 @@ func (l *Log) event(e telemetry.Event) {
 	case telemetry.TypeRate:
 		l.encoder.scalar("growth/lr_scale", e.LRScale)
 	case telemetry.TypePhase:
-		l.optional("phase/test_accuracy", e.Accuracy)
+		l.optional("phase/"+e.Phase, e.Accuracy)
 	case telemetry.TypeEnd:
 		l.encoder.ended(e.Time)
 	}

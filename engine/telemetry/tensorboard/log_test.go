@@ -304,14 +304,14 @@ func TestLateStart(t *testing.T) {
 	dir, events := run(t)
 	eigen := 2.5
 	for _, e := range []telemetry.Event{{Type: telemetry.TypeEpoch, Record: &telemetry.Epoch{Epoch: 1, Updates: 5, TrainLoss: 4}},
-		{Type: telemetry.TypeProbe, Updates: 5, Eigenvalue: &eigen}, {Type: telemetry.TypeGrowth, Updates: 5, To: 64}} {
+		{Type: telemetry.TypeProbe, Updates: 5, Eigenvalue: &eigen}, {Type: telemetry.TypePhase, Phase: "average", Updates: 6, Accuracy: &eigen}, {Type: telemetry.TypeGrowth, Updates: 5, To: 64}} {
 		if err := events.Append(e); err != nil {
 			t.Fatal(err)
 		}
 	}
 	open(t, dir, 9).Close()
 	curves := shown(t, dir)
-	for tag, want := range map[string]point{"loss/train": {5, 4}, "probe/eigenvalue": {5, 2.5}, "growth/batch": {5, 64}} {
+	for tag, want := range map[string]point{"loss/train": {5, 4}, "probe/eigenvalue": {5, 2.5}, "phase/average": {6, 2.5}, "growth/batch": {5, 64}} {
 		if got := curves[tag]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %v; want %v", tag, got, want)
 		}
