@@ -118,7 +118,8 @@ def listed(tensor):
     return [digits(v) for v in tensor.flatten()]
 
 
-def main():
+def problem():
+    """Images as bytes, labels and the parameters and running statistics at the start."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (SAMPLES, *SHAPE))
@@ -126,6 +127,10 @@ def main():
     start = Network().state_dict()
     start["bn.weight"].uniform_(0.5, 1.5)
     start["bn.bias"].uniform_(-0.3, 0.3)
+    return images, labels, start
+
+
+def write(name, images, labels, start, cases):
     tensors = {k: v for k, v in start.items() if not k.endswith("num_batches_tracked")}
     result = {
         "batch": BATCH, "leaf": LEAF, "ghost": GHOST, "lanes": LANES, "lr": LR, "momentum": MOMENTUM,
@@ -134,12 +139,16 @@ def main():
         "labels": labels.tolist(),
         "shapes": {k: list(v.shape) for k, v in tensors.items()},
         "start": {k: [float(f) for f in v.flatten()] for k, v in tensors.items()},
-        "cases": {case: train(case, start, images.double() / 255, labels) for case in CASES},
+        "cases": cases,
     }
     text = json.dumps(result, indent=1)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", "", m[0]), text)
-    path = pathlib.Path(__file__).parent / "second_gradient.json"
-    path.write_text(text + "\n")
+    (pathlib.Path(__file__).parent / name).write_text(text + "\n")
+
+
+def main():
+    images, labels, start = problem()
+    write("second_gradient.json", images, labels, start, {case: train(case, start, images.double() / 255, labels) for case in CASES})
 
 
 if __name__ == "__main__":
