@@ -198,7 +198,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
-	if err := f.pairUp(t.methods); err != nil {
+	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
 	}
 	t.openReplays(r.Batch.Size)

@@ -69,16 +69,19 @@ func (j *leaves) leaf(w *worker, i int) error {
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
-	leaf, copy, twin := f.view(j.first + i)
-	indices, draw := j.samples(f, leaf), j.draw
+	leaf, copy, kind := f.view(j.first + i)
+	indices, draw, augment := j.samples(f, leaf), j.draw, j.augment
 	draw.Copy = copy
-	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
+	if kind == augmentedView {
+		augment = f.pair.further.augment
+	}
+	if err := w.gather(f.train, augment, draw, indices); err != nil {
 		return err
 	}
-	if err := j.perturb(w, leaf, twin, indices); err != nil {
+	if err := j.perturb(w, leaf, kind, indices); err != nil {
 		return err
 	}
-	return j.train(w, i, f.setOf(twin), len(indices))
+	return j.train(w, i, f.setOf(kind), len(indices))
 }
 
 // samples returns those of a leaf of the update.
@@ -89,12 +92,12 @@ func (j *leaves) samples(f *fleet, leaf int) []int32 {
 }
 
 // perturb attacks the worker's leaf as the methods want, or takes what was attacked before.
-func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error {
+func (j *leaves) perturb(w *worker, leaf int, kind viewKind, indices []int32) error {
 	f := w.fleet
 	switch {
-	case twin && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
+	case kind == twinView && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
 		return w.copyInputs(&w.fromSlot, j.ready.slot(w, leaf))
-	case twin:
+	case kind == twinView:
 		return w.perturb(f.train, f.pair.Attack, indices)
 	case j.attack.Samples > 0:
 		return w.perturb(f.train, j.attack, indices)

@@ -252,7 +252,7 @@ func (t *trainer) makeRoom(j *leaves, count int) error {
 // account adds up what so many leaves came to, of which so many were trained on.
 func (t *trainer) account(j *leaves, count, trained int) error {
 	for i, loss := range j.loss {
-		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
+		if _, _, kind := t.fleet.view(j.first + i); kind == cleanView && trained == count { // else the losses of all samples have been counted
 			t.at.EpochLoss += loss
 			t.at.EpochCorrect += j.correct[i]
 		}

@@ -72,6 +72,7 @@ var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "forwardgr
 var variants = map[string][]string{
 	"bf16":          {"train.precision=bf16"},
 	"tf32":          {"train.precision=tf32"},
+	"conadv, view":  {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
 	"drop_last":     {"batch.drop_last=true"},
 	"fold scaled":   {"batch.running=scaled"},
 	"fold mean":     {"batch.running=mean"},

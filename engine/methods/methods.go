@@ -116,6 +116,13 @@ type Pair struct {
 // Pairer trains on pairs. It claims the "attack".
 type Pairer interface{ Pair() Pair }
 
+// Viewer is a Pairer that trains on a further view of every leaf too: the same samples, drawn anew with augmentations of
+// their own, through a parameter set of batch normalisation, 0 or one of NormSets from 1. All three views count the same
+// in the gradient. Without augmentations there is no such view.
+type Viewer interface {
+	View() (augment []string, set int)
+}
+
 // Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
 // batch, which is kept from batch to batch.
 type Replay struct {
