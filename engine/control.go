@@ -49,7 +49,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		if err := t.fleet.scaleLanes(t.pending.places, factor); err != nil {
 			return err
 		}
-		t.twice.scaled(factor)
+		t.keepJobs().scaled(factor)
 		t.updater.moments.unequal()
 	}
 	from := t.at.Batch

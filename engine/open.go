@@ -129,8 +129,8 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
+	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
+	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()+t.copyNorms.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -145,6 +145,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.phases.alloc(t)
+	if err := t.copyNorms.alloc(); err != nil {
+		return nil, err
+	}
+	t.updater.norms = t.copyNorms
 	return t, t.twice.alloc()
 }
 

@@ -20,7 +20,7 @@ import (
 //	            gather and augment its samples        (methods.Copier)
 //	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
-//	        the same leaves again at other parameters (methods.Displacer)
+//	        the same leaves again at other parameters (methods.Displacer), or copy by copy (methods.CopyScaler)
 //	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
 //	        damp what the lanes disagree on           (methods.Damper)
@@ -36,17 +36,18 @@ import (
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
 // the batch may change at any leaf.
 type trainer struct {
-	cfg      trainerConfig
-	fleet    *fleet
-	updater  *updater
-	twice    *twice  // nil without a second gradient
-	phases   *phases // nil without phases after the recipe's
-	sampler  leafOrder
-	schedule schedule.Schedule
-	methods  []method
-	weigher  methods.Weigher  // nil if all samples weigh 1
-	selector methods.Selector // nil if all samples are trained on
-	sink     sink
+	cfg       trainerConfig
+	fleet     *fleet
+	updater   *updater
+	twice     *twice     // nil without a second gradient
+	copyNorms *copyNorms // nil where the norms of copies do not matter
+	phases    *phases    // nil without phases after the recipe's
+	sampler   leafOrder
+	schedule  schedule.Schedule
+	methods   []method
+	weigher   methods.Weigher  // nil if all samples weigh 1
+	selector  methods.Selector // nil if all samples are trained on
+	sink      sink
 
 	at      progress
 	pending pending
@@ -275,8 +276,8 @@ func (t *trainer) nextLeaves() int {
 
 // nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
 func (t *trainer) nextJob() *leaves {
-	if t.twice != nil {
-		return t.twice.next()
+	if k := t.keepJobs(); k != nil {
+		return k.next()
 	}
 	return &t.job
 }
@@ -334,7 +335,7 @@ func (t *trainer) update() error {
 // forget drops what is left of an update.
 func (t *trainer) forget() {
 	t.pending, t.held = pending{}, t.held[:0]
-	t.twice.forget()
+	t.keepJobs().forget()
 }
 
 // endUpdate lets the methods act after an update.
@@ -419,4 +420,5 @@ func (t *trainer) checkpoint() error {
 func (t *trainer) free() {
 	t.updater.free()
 	t.twice.free()
+	t.copyNorms.free()
 }

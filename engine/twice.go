@@ -23,8 +23,7 @@ type twice struct {
 	method methods.Displacer
 	local  bool // a place for each lane
 
-	kept []*leaves // jobs of the update under way; the first n are in use
-	n    int
+	*keptJobs
 
 	places  laneSums         // parameter-shaped: of the lanes, or one for all
 	hyper   []kernels.Memory // for each: -1, the factor of the direction, 1
@@ -39,7 +38,7 @@ type twice struct {
 func newTwice(f *fleet, all []method) *twice {
 	for _, m := range all {
 		if d, ok := m.Method.(methods.Displacer); ok {
-			return &twice{fleet: f, method: d, local: d.Direction() == methods.LaneDescent}
+			return &twice{fleet: f, method: d, local: d.Direction() == methods.LaneDescent, keptJobs: &keptJobs{}}
 		}
 	}
 	return nil
@@ -88,12 +87,8 @@ func (t *twice) allocate() (err error) {
 		}
 		t.hyper = append(t.hyper, m)
 	}
-	for _, w := range f.workers {
-		m, err := w.dev.Alloc(max(f.stats.cells, 1))
-		if err != nil {
-			return err
-		}
-		t.dropped = append(t.dropped, m)
+	if t.dropped, err = newDropped(f); err != nil {
+		return err
 	}
 	if t.result, err = f.dev.Alloc(2); err != nil {
 		return err
@@ -129,31 +124,6 @@ func (t *twice) pointing() []kernels.Call {
 	return []kernels.Call{norm(g)}
 }
 
-// next returns a job for leaves of the update under way, and keeps it.
-func (t *twice) next() *leaves {
-	if t.n == len(t.kept) {
-		t.kept = append(t.kept, &leaves{})
-	}
-	j := t.kept[t.n]
-	t.n++
-	j.again, j.scale = nil, 1
-	return j
-}
-
-// scaled notes that the sums of the leaves so far were multiplied.
-func (t *twice) scaled(factor float64) {
-	if t != nil {
-		t.kept[t.n-1].scale *= factor
-	}
-}
-
-// forget forgets the leaves.
-func (t *twice) forget() {
-	if t != nil {
-		t.n = 0
-	}
-}
-
 // gradient replaces the gradient sums of an update of so many places and samples by those at displaced parameters, if
 // the method wants it now. It returns the samples that went through a forward and backward pass.
 func (t *twice) gradient(training methods.Training, u methods.Update, count, samples int) (passes int64, err error) {
@@ -173,7 +143,7 @@ func (t *twice) gradient(training methods.Training, u methods.Update, count, sam
 		return 0, err
 	}
 	for i, k := range t.kept[:t.n] {
-		k.again, k.last = t, 0
+		k.again, k.dropped, k.last = t, t.dropped, 0
 		if i == t.n-1 && !t.fleet.whole {
 			k.last = count
 		}

@@ -154,6 +154,17 @@ type Draw struct {
 // Copier trains on several augmented copies of every sample of a batch. It claims the "samples".
 type Copier interface{ Copies() int }
 
+// CopyScaler is a Copier that multiplies the gradient by a factor which it finds from the gradients of single copies. An
+// update that is measured computes its leaves once more.
+type CopyScaler interface {
+	// MeasuresCopies says whether to measure an update, counted from 1.
+	MeasuresCopies(update int) bool
+	// ReadCopies is told the norms of the mean gradients of the update: over each copy of its samples, and over all.
+	ReadCopies(each []float64, all float64)
+	// Factor multiplies the gradient of every update, of one that is measured too.
+	Factor() float64
+}
+
 // Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
 // and allocates nothing in the steady state.
 type Selector interface {
