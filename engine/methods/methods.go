@@ -47,6 +47,15 @@ type Training interface {
 	// Curvatures measures the curvature of every tensor along a vector, by one product with the Hessian of the mean loss
 	// over training samples drawn afresh, by the running statistics.
 	Curvatures(samples int, along Along) ([]TensorCurvature, error)
+	// BlockEigenvalues measures the eigenvalue of largest magnitude of each tensor's own diagonal block of the Hessian of
+	// the mean loss, for all tensors but those of some roles. Every tensor takes products of its own.
+	BlockEigenvalues(p Probe, without map[graph.Role]bool) ([]BlockEigenvalue, error)
+}
+
+// BlockEigenvalue is that of a tensor's block.
+type BlockEigenvalue struct {
+	Tensor string
+	curvature.Eigenvalue
 }
 
 // Along says what vector curvatures are measured along.
