@@ -16,7 +16,7 @@ var _ methods.Training = control{}
 
 func (c control) Epoch() int         { return c.t.at.Epoch }
 func (c control) Epochs() int        { return c.t.cfg.epochs }
-func (c control) Updates() int       { return c.t.at.Updates }
+func (c control) Updates() int       { return c.t.phaseUpdates() }
 func (c control) Samples() int       { return c.t.fleet.train.set.Len() }
 func (c control) SamplesSeen() int64 { return c.t.at.Samples }
 func (c control) Leaf() int          { return c.t.fleet.leaf.Capacity }

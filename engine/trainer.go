@@ -97,6 +97,8 @@ type sink interface {
 type progress struct {
 	Phase      int     `json:"phase"`                    // 0: the recipe's own
 	PhaseFrom  int     `json:"phase_from"`               // epochs completed before it
+	Before     int     `json:"updates_before,omitempty"` // updates made before it
+	Recipe     int     `json:"recipe_updates,omitempty"` // updates of the recipe's own, once it is over
 	Epoch      int     `json:"epoch"`                    // completed epochs
 	Leaf       int     `json:"leaf"`                     // leaves done of the current epoch
 	Carried    int     `json:"carried_leaves,omitempty"` // leaves of the epoch before that are computed in this one
@@ -316,7 +318,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
+	if err := t.updater.update(t.stepNumber(), t.pending.places, samples, lr); err != nil {
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {

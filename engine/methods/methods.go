@@ -17,7 +17,7 @@ import (
 
 // Training is what a method sees of the training it belongs to, and what it may change.
 type Training interface {
-	// Epoch counts completed epochs; Epochs is the number wanted. Updates counts updates.
+	// Epoch counts completed epochs; Epochs is the number wanted. Updates counts updates, of the phase.
 	Epoch() int
 	Epochs() int
 	Updates() int
