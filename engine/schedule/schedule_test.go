@@ -31,9 +31,32 @@ func TestFactors(t *testing.T) {
 	}
 }
 
+// The factors of PyTorch 2.15's CyclicLR with base_lr 0.02, max_lr 0.2 and so many steps up, step by step.
+func TestCyclicAsInPyTorch(t *testing.T) {
+	for _, c := range []struct {
+		peak float64
+		want []float64
+	}{
+		{0.5, []float64{0.1, 0.325, 0.55, 0.775, 1, 0.775, 0.55, 0.325, 0.1}},
+		{0.25, []float64{0.1, 0.55, 1, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1}},
+		{0.4, []float64{0.1, 0.325, 0.55, 0.775, 1, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1}},
+	} {
+		const epochs = 3
+		s, err := New(Options{Name: "cyclic", Epochs: epochs, Peak: c.peak, End: 0.1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range c.want {
+			if got := s.Factor(epochs * float64(i) / float64(len(c.want)-1)); math.Abs(got-want) > 1e-12 {
+				t.Errorf("peak %g: factor %g at step %d; want %g", c.peak, got, i, want)
+			}
+		}
+	}
+}
+
 func TestNew(t *testing.T) {
 	for _, name := range Names {
-		s, err := New(Options{Name: name, Epochs: 10, Decay: 0.1, Power: 1, WarmupEpochs: 2})
+		s, err := New(Options{Name: name, Epochs: 10, Decay: 0.1, Power: 1, Peak: 0.5, WarmupEpochs: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
