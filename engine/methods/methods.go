@@ -177,8 +177,12 @@ type CopyScaler interface {
 // Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
 // and allocates nothing in the steady state.
 type Selector interface {
-	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select.
+	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select, 0
+	// that the losses decide.
 	Keep(t Training, leaves int) int
+	// Count is asked after Keep has returned 0: by the losses of all samples, in leaves of so many, how many leaves to keep,
+	// one at least.
+	Count(losses []float32, leaf int) int
 	// Select fills kept with places of samples, in increasing order.
 	Select(d Draw, samples []int32, losses []float32, kept []int)
 }

@@ -101,6 +101,35 @@ func TestWholeLeaves(t *testing.T) {
 	}
 }
 
+// Losses from min_loss on are kept, in whole leaves and at least one.
+func TestThreshold(t *testing.T) {
+	m := build(t, Options{Keep: .1, Rule: "threshold", MinLoss: 2, End: .5})
+	f := methodtest.New(10)
+	f.BaseSize = 512
+	if err := m.Prepare(f); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Keep(f, 4); got != 0 {
+		t.Errorf("%d leaves before the losses are known; want 0", got)
+	}
+	if f.EpochsDone = 5; m.Keep(f, 4) != 4 {
+		t.Error("it goes on after its end")
+	}
+	for want, losses := range map[int][]float32{1: {0, 1, 1.9, 0}, 2: {2, 1, 3, 2}, 3: {2, 2, 2, 9, 8, 1}} {
+		if got := m.Count(losses, 2); got != want {
+			t.Errorf("losses %v: %d leaves of 2; want %d", losses, got, want)
+		}
+	}
+	kept := make([]int, 4)
+	m.Select(methods.Draw{}, make([]int32, 6), []float32{1, 2, 0, 5, 1.5, 3}, kept)
+	if want := []int{1, 3, 4, 5}; !slices.Equal(kept, want) {
+		t.Errorf("kept %v; want those of losses from 2 on and, to fill the leaf, the next: %v", kept, want)
+	}
+	if m.Prepare(methodtest.New(1)) == nil {
+		t.Error("a batch of one leaf was accepted")
+	}
+}
+
 func TestRefusesBadOptions(t *testing.T) {
 	good := Options{Keep: .5, Rule: "largest", End: 1}
 	for name, change := range map[string]func(*Options){
@@ -109,6 +138,8 @@ func TestRefusesBadOptions(t *testing.T) {
 		"rule":          func(o *Options) { o.Rule = "smallest" },
 		"start":         func(o *Options) { o.Start = -1 },
 		"end":           func(o *Options) { o.Start, o.End = .5, .4 },
+		"min_loss":      func(o *Options) { o.MinLoss = math.Inf(1) },
+		"no min_loss":   func(o *Options) { o.Rule = "threshold" },
 		"interrupt":     func(o *Options) { o.Interrupt = 1 },
 	} {
 		o := good
