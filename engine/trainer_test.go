@@ -73,6 +73,7 @@ var variants = map[string][]string{
 	"bf16":                     {"train.precision=bf16"},
 	"tf32":                     {"train.precision=tf32"},
 	"batchaug, norm of a copy": {"methods=[batchaug: {copies: 3, adapt_grad_norm: 2}]"},
+	"sam, per lane":            {"methods=[sam: {rho: 2, per_lane: true}]"},
 	"smallloss, threshold":     {"methods=[smallloss: {rule: threshold, min_loss: 1.3}]", "batch.drop_last=true"},
 	"conadv, view":             {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
 	"drop_last":                {"batch.drop_last=true"},

@@ -208,10 +208,30 @@ func startUpdate(t *testing.T, more string) *trainer {
 	return tr
 }
 
+// In a single lane the gradient of the lane is that of the update; in several it is not.
+func TestAscentOfOneLane(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
+	for _, adaptive := range []string{"false", "true"} {
+		for lanes, same := range map[string]bool{"1": true, "4": false} {
+			train := func(perLane string) []float32 {
+				text := smallText + "methods: [sam: {rho: 1, adaptive: " + adaptive + ", per_lane: " + perLane + "}]"
+				tr := startTrainer(t, parseRecipe(t, text, "batch.lanes="+lanes), pair, 1, &tape{})
+				for range 2 {
+					step(t, tr)
+				}
+				return read(tr.fleet.params)
+			}
+			if slices.Equal(train("false"), train("true")) != same {
+				t.Errorf("adaptive %s, %s lanes: the same update is %t; want %t", adaptive, lanes, !same, same)
+			}
+		}
+	}
+}
+
 // The second pass, at no distance, sees the samples of the first: the same augmentation, the same attack, leaves of two
 // epochs, and sums that a growing batch has scaled in between.
 func TestSecondPassSeesTheSameSamples(t *testing.T) {
-	for _, method := range []string{"sam: {rho: 0}", "extrap: {inner_rate: 0}"} {
+	for _, method := range []string{"sam: {rho: 0}", "sam: {rho: 0, per_lane: true}", "extrap: {inner_rate: 0}"} {
 		sums := func(more string) []float32 {
 			pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
 			r := parseRecipe(t, smallText+"methods: [absa: {max_batch: 3200, attack_fraction: 0.5, epsilon: 0.1}"+more+"]", "batch.size=128", "train.epochs=6")
@@ -283,7 +303,7 @@ func TestSecondGradientAllocatesNothing(t *testing.T) {
 	if devicetest.OnGPU() {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
-	for _, method := range []string{"sam: {}", "extrap: {}"} {
+	for _, method := range []string{"sam: {}", "sam: {per_lane: true}", "extrap: {}"} {
 		pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+method+"]"), pair, 2, &tape{})
 		step(t, tr)

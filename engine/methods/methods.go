@@ -218,7 +218,16 @@ const (
 	// LaneDescent is -g' for the mean gradient g' of a lane's own samples: the leaves of every lane are computed at a
 	// place of their own.
 	LaneDescent
+	// LaneAscent and LaneScaledAscent are the ascents for g' in place of g.
+	LaneAscent
+	LaneScaledAscent
 )
+
+// Local reports whether every lane has a place of its own.
+func (d Direction) Local() bool { return d >= LaneDescent }
+
+// Scaled reports whether a direction is relative to the size of each parameter.
+func (d Direction) Scaled() bool { return d == ScaledAscent || d == LaneScaledAscent }
 
 // Displacer has the gradient of an update computed again, on the same leaves at displaced parameters, and the step made
 // with the second gradient. The parameters themselves stay, and so do the running statistics of the first pass. It
