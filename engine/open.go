@@ -274,7 +274,7 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	s := r.Schedule
 	out, err := schedule.New(schedule.Options{Name: s.Name, Epochs: r.Train.Epochs, At: s.At, Decay: s.Factor,
-		End: s.EndLR / r.Optimizer.LR, Power: s.Power, Peak: s.Peak, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom})
+		End: s.EndLR / r.Optimizer.LR, Power: s.Power, Peak: s.Peak, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom, AfterWarmup: s.AfterWarmup})
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestResumeOfARunWithoutNewerKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	resume = true
-	without(t, dir, "sync_bn", "running", "fc_std", "peak", "power", "keep_momentum")
+	without(t, dir, "sync_bn", "running", "fc_std", "peak", "after_warmup", "power", "keep_momentum")
 	if err := train(); err != nil {
 		t.Errorf("with defaults: %v", err)
 	}

@@ -157,6 +157,7 @@ schedule:
   peak: 0.5
   warmup_epochs: 0
   warmup_from: 0
+  after_warmup: false
 checkpoint:
   every_updates: 500
   keep: 3
@@ -215,7 +216,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 43 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 44 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

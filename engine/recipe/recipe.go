@@ -82,6 +82,7 @@ type Schedule struct {
 	Peak         float64 `yaml:"peak" doc:"cyclic: share of the run after which the learning rate, rising on a line, reaches lr; from there it falls on a line"`
 	WarmupEpochs float64 `yaml:"warmup_epochs" doc:"epochs over which the learning rate rises linearly from warmup_from to 1, per update"`
 	WarmupFrom   float64 `yaml:"warmup_from" doc:"where the warm-up starts, as a fraction of lr"`
+	AfterWarmup  bool    `yaml:"after_warmup" doc:"cosine, poly: true: fall from lr over what is left of the run after the warm-up; false: over the whole run, times the warm-up"`
 }
 
 // Checkpoint says when the run is saved.

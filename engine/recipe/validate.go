@@ -135,6 +135,8 @@ func (c *checker) schedule(s *Schedule, epochs int) {
 	c.want(s.Peak > 0 && s.Peak < 1, "schedule.peak %v is no share of the run: use a number above 0 and below 1, such as 0.5", s.Peak)
 	c.want(s.Name != "cyclic" || s.WarmupEpochs == 0, "schedule.warmup_epochs %v with schedule cyclic, which rises by itself: leave it out", s.WarmupEpochs)
 	c.want(s.WarmupEpochs >= 0 && s.WarmupEpochs <= float64(epochs), "schedule.warmup_epochs %v does not fit into the run: use 0 to train.epochs %d", s.WarmupEpochs, epochs)
+	c.want(!s.AfterWarmup || s.Name == "cosine" || s.Name == "poly", "schedule.after_warmup true with schedule %s, whose rate does not fall over the run: leave it out", s.Name)
+	c.want(!s.AfterWarmup || s.WarmupEpochs < float64(epochs), "schedule.warmup_epochs %v leaves nothing of the run for schedule.after_warmup true: use less than train.epochs %d", s.WarmupEpochs, epochs)
 	c.want(s.WarmupFrom >= 0 && s.WarmupFrom <= 1, "schedule.warmup_from %v is not a fraction of the learning rate: use 0 to 1", s.WarmupFrom)
 }
 

@@ -94,6 +94,20 @@ func (s Warmup) Factor(epochs float64) float64 {
 	return f * (s.From + (1-s.From)*epochs/s.Epochs)
 }
 
+// After keeps the base learning rate for Epochs and goes on with another schedule, which begins there.
+type After struct {
+	Epochs float64
+	Then   Schedule
+}
+
+// Factor returns 1, and then the following schedule's factor.
+func (s After) Factor(epochs float64) float64 {
+	if epochs <= s.Epochs {
+		return 1
+	}
+	return s.Then.Factor(epochs - s.Epochs)
+}
+
 // Scaled multiplies a schedule by a constant.
 type Scaled struct {
 	Schedule
@@ -113,6 +127,7 @@ type Options struct {
 	Peak         float64
 	WarmupEpochs float64
 	WarmupFrom   float64
+	AfterWarmup  bool // cosine, poly: over what is left after the warm-up
 }
 
 // Names lists the schedules New knows.
@@ -121,19 +136,26 @@ var Names = []string{"constant", "step", "cosine", "poly", "cyclic"}
 // New makes the named schedule.
 func New(o Options) (Schedule, error) {
 	var s Schedule
+	epochs := float64(o.Epochs)
+	if o.AfterWarmup {
+		epochs -= o.WarmupEpochs
+	}
 	switch o.Name {
 	case "constant":
 		s = Constant{}
 	case "step":
 		s = Step{At: o.At, Decay: o.Decay}
 	case "cosine":
-		s = Cosine{Epochs: float64(o.Epochs), End: o.End}
+		s = Cosine{Epochs: epochs, End: o.End}
 	case "poly":
-		s = Poly{Epochs: float64(o.Epochs), Power: o.Power, End: o.End}
+		s = Poly{Epochs: epochs, Power: o.Power, End: o.End}
 	case "cyclic":
 		s = Cyclic{Epochs: float64(o.Epochs), Peak: o.Peak, End: o.End}
 	default:
 		return nil, fmt.Errorf("unknown schedule %q; known are %v", o.Name, Names)
+	}
+	if o.AfterWarmup {
+		s = After{Epochs: o.WarmupEpochs, Then: s}
 	}
 	if o.WarmupEpochs > 0 {
 		s = Warmup{Epochs: o.WarmupEpochs, From: o.WarmupFrom, Then: s}

@@ -54,6 +54,44 @@ func TestCyclicAsInPyTorch(t *testing.T) {
 	}
 }
 
+// The rates of ConAdv's run with a batch of 98,304 on ImageNet, step by step: linear from 0 to 43 over 41 epochs, which end
+// in step 534, then a polynomial of power 1.6 to 1e-4 over 768 steps, of which 766 are made.
+func TestConAdvRates(t *testing.T) {
+	const perEpoch, peak, end, warmup = 1281167. / 98304, 43, 1e-4, 534
+	s := Warmup{Epochs: 41, Then: After{Epochs: warmup / perEpoch, Then: Poly{Epochs: 768 / perEpoch, Power: 1.6, End: end / peak}}}
+	for step, want := range map[int]float64{
+		0: 0, 267: 43 * (267 / perEpoch) / 41, warmup: 42.97,
+		535:  (peak-end)*math.Pow(1-1./768, 1.6) + end,
+		1300: (peak-end)*math.Pow(2./768, 1.6) + end,
+	} {
+		tolerance := 1e-9
+		if step == warmup {
+			tolerance = 5e-3 // as it is stated
+		}
+		if got := peak * s.Factor(float64(step)/perEpoch); math.Abs(got-want) > tolerance {
+			t.Errorf("rate %g at step %d; want %g", got, step, want)
+		}
+	}
+	if last := peak * s.Factor(1300/perEpoch); math.Abs(last-3.2e-3) > 2e-4 {
+		t.Errorf("the last rate is %g; want about 3.2e-3, not the end's 1e-4", last)
+	}
+}
+
+// A fall that begins where the warm-up ends still has the base rate there, and ends with the run.
+func TestAfterWarmup(t *testing.T) {
+	for _, name := range []string{"cosine", "poly"} {
+		s, err := New(Options{Name: name, Epochs: 10, Power: 1, End: 0.2, WarmupEpochs: 2, AfterWarmup: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for epochs, want := range map[float64]float64{0: 0, 1: 0.5, 2: 1, 6: 0.6, 10: 0.2} {
+			if got := s.Factor(epochs); math.Abs(got-want) > 1e-12 {
+				t.Errorf("%s: factor %g after %g epochs; want %g", name, got, epochs, want)
+			}
+		}
+	}
+}
+
 func TestNew(t *testing.T) {
 	for _, name := range Names {
 		s, err := New(Options{Name: name, Epochs: 10, Decay: 0.1, Power: 1, Peak: 0.5, WarmupEpochs: 2})
