@@ -242,6 +242,32 @@ func TestKeepingAllIsSGD(t *testing.T) {
 	}
 }
 
+// Divided by the samples of the whole batch, the gradient of the kept half is half as large; SAM's first one too, which
+// moves as far as ever along it.
+func TestMeanOverTheWholeBatch(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(4*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	for _, other := range []string{"", ", sam: {rho: 0.5}"} {
+		moved := func(mean string) []float32 {
+			text := smallText + "methods: [smallloss: {keep: 0.5, mean: " + mean + "}" + other + "]\n"
+			tr := startTrainer(t, parseRecipe(t, text, "batch.size=128", "batch.drop_last=true", "optimizer={lr: 0.0625, momentum: 0, weight_decay: 0}"), pair, 2, &tape{})
+			before := read(tr.fleet.params)
+			step(t, tr)
+			after := read(tr.fleet.params)
+			for i := range after {
+				after[i] -= before[i]
+			}
+			return after
+		}
+		kept, batch := moved("kept"), moved("batch")
+		for i := range batch {
+			batch[i] *= 2
+		}
+		if !alike(kept, batch, 1e-4) { // differences of parameters in single precision
+			t.Errorf("smallloss%s: half the batch does not move half as far", other)
+		}
+	}
+}
+
 func TestSelectionNeedsDropLast(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(128, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	tr := startTrainer(t, smallRecipe(t, ""), pair, 1, &tape{})

@@ -306,8 +306,12 @@ func (t *trainer) update() error {
 		return err
 	}
 	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
+	divisor := samples
+	if t.selector != nil && t.selector.OverAll() {
+		divisor = t.pending.leaves * t.fleet.leaf.Capacity * t.fleet.views()
+	}
 	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples, Epochs: t.place()}
-	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
+	passes, err := t.twice.gradient(control{t}, u, t.pending.places, divisor)
 	if err != nil {
 		return err
 	}
@@ -318,7 +322,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
-	if err := t.updater.update(t.stepNumber(), t.pending.places, samples, lr); err != nil {
+	if err := t.updater.update(t.stepNumber(), t.pending.places, divisor, lr); err != nil {
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {

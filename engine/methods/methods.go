@@ -185,6 +185,8 @@ type Selector interface {
 	Count(losses []float32, leaf int) int
 	// Select fills kept with places of samples, in increasing order.
 	Select(d Draw, samples []int32, losses []float32, kept []int)
+	// OverAll divides the sum of the gradients by the samples of the whole update, rather than by those that are kept.
+	OverAll() bool
 }
 
 // Weigher weighs the loss of every training sample; the gradient's divisor stays the number of samples. It claims the

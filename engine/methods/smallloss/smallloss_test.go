@@ -19,7 +19,7 @@ func build(t *testing.T, o Options) *Method {
 }
 
 func TestKeepsTheLargest(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "largest", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "largest", End: 1})
 	for range 2 { // scratch is used again
 		kept := make([]int, 4)
 		// The third of the losses of 2 comes last and is not kept.
@@ -33,7 +33,7 @@ func TestKeepsTheLargest(t *testing.T) {
 // Two of three samples, keep 2/3: the weights are the square roots of the percentiles 1/6, 3/6, 5/6. The probability
 // that a sample is left out is that of the two others in either order.
 func TestPercentileProbabilities(t *testing.T) {
-	m := build(t, Options{Keep: 2. / 3, Rule: "percentile", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: 2. / 3, Rule: "percentile", End: 1})
 	w := [3]float64{math.Sqrt(1. / 6), math.Sqrt(3. / 6), math.Sqrt(5. / 6)} // of the samples of losses 1, 2, 3
 	total := w[0] + w[1] + w[2]
 	losses := []float32{2, 3, 1}
@@ -54,7 +54,7 @@ func TestPercentileProbabilities(t *testing.T) {
 }
 
 func TestChoiceDependsOnTheDrawAlone(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "percentile", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "percentile", End: 1})
 	choose := func(d methods.Draw) []int {
 		kept := make([]int, 32)
 		samples, losses := make([]int32, 64), make([]float32, 64)
@@ -77,7 +77,7 @@ func TestChoiceDependsOnTheDrawAlone(t *testing.T) {
 
 // Composer's selective backprop by its defaults: from the middle of training to 9/10 of it, every second batch.
 func TestWhenSamplesAreDiscarded(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "percentile", Start: .5, End: .9, Interrupt: 2})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "percentile", Start: .5, End: .9, Interrupt: 2})
 	f := methodtest.New(10)
 	for epoch := range 10 {
 		for update := range 4 {
@@ -95,7 +95,7 @@ func TestWhenSamplesAreDiscarded(t *testing.T) {
 
 func TestWholeLeaves(t *testing.T) {
 	for keep, want := range map[float64]int{.01: 1, .1: 1, .11: 2, .3: 3, .5: 5, .95: 10, 1: 10} {
-		if got := build(t, Options{Keep: keep, Rule: "largest", End: 1}).leaves(10); got != want {
+		if got := build(t, Options{Mean: "kept", Keep: keep, Rule: "largest", End: 1}).leaves(10); got != want {
 			t.Errorf("keep %g: %d leaves of 10; want %d", keep, got, want)
 		}
 	}
@@ -103,7 +103,7 @@ func TestWholeLeaves(t *testing.T) {
 
 // Losses from min_loss on are kept, in whole leaves and at least one.
 func TestThreshold(t *testing.T) {
-	m := build(t, Options{Keep: .1, Rule: "threshold", MinLoss: 2, End: .5})
+	m := build(t, Options{Mean: "kept", Keep: .1, Rule: "threshold", MinLoss: 2, End: .5})
 	f := methodtest.New(10)
 	f.BaseSize = 512
 	if err := m.Prepare(f); err != nil {
@@ -131,13 +131,14 @@ func TestThreshold(t *testing.T) {
 }
 
 func TestRefusesBadOptions(t *testing.T) {
-	good := Options{Keep: .5, Rule: "largest", End: 1}
+	good := Options{Mean: "kept", Keep: .5, Rule: "largest", End: 1}
 	for name, change := range map[string]func(*Options){
 		"keep":          func(o *Options) { o.Keep = 0 },
 		"keep too much": func(o *Options) { o.Keep = 1.5 },
 		"rule":          func(o *Options) { o.Rule = "smallest" },
 		"start":         func(o *Options) { o.Start = -1 },
 		"end":           func(o *Options) { o.Start, o.End = .5, .4 },
+		"mean":          func(o *Options) { o.Mean = "median" },
 		"min_loss":      func(o *Options) { o.MinLoss = math.Inf(1) },
 		"no min_loss":   func(o *Options) { o.Rule = "threshold" },
 		"interrupt":     func(o *Options) { o.Interrupt = 1 },
