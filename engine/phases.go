@@ -130,7 +130,7 @@ func (t *trainer) nextPhase() (more bool, err error) {
 	t.forget()
 	if t.at.Phase == 0 {
 		p.take(t)
-		t.at.Recipe = t.at.Updates
+		t.at.Recipe = t.phaseUpdates()
 	} else {
 		p.add(t)
 	}
