@@ -28,7 +28,7 @@ adapt_grad_norm: gradient <- s gradient, weight decay is not scaled; every adapt
     s = mean over i of |g_i|/|g|, g_i of copy i of all samples alone, g of all copies; norms over all parameters`,
 		Limits:  "needs augmentation that varies: with data.augment none it is refused; a fixed number of epochs takes M times as long",
 		Doc:     "train on several augmented copies of every sample in the same update",
-		Cost:    "copies times the gradient passes of an epoch; the number of updates stays",
+		Cost:    "copies times the gradient passes of an epoch; the number of updates stays; with adapt_grad_norm as much again for every update that is measured, and a copy of the gradient",
 		Options: func() any { return &Options{Copies: 4} },
 		New:     func(o any) (methods.Method, error) { return New(*o.(*Options)) }})
 }

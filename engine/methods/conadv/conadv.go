@@ -61,12 +61,12 @@ func init() {
 	}
 	paper := Options{Epsilon: 9. / 255, Step: 9. / 255, Iterations: 1, RandomStart: 0.8, Targeted: true, AuxBN: true}
 	register("disadv", "train on an adversarial twin of every sample too, attacked in the same update", conadvPaper,
-		"two gradient passes more per sample, one of them after the other", attackLines+lossLine, false, paper)
+		"two gradient passes more per sample, one of them after the other, and one with view", attackLines+lossLine, false, paper)
 	register("conadv", "train on adversarial twins that were attacked beside the update before", conadvPaper,
-		"two gradient passes more per sample, which all can run side by side; two copies of the batch's images",
+		"two gradient passes more per sample, which all can run side by side, and one with view; two copies of the batch's images",
 		attackLines+"    where w is of the update before the one that trains on xadv\n"+lossLine, true, paper)
 	register("advprop", "train on an adversarial twin of every sample too, of several iterations", advpropPaper,
-		"1 + iterations gradient passes more per sample", attackLines+lossLine, false,
+		"1 + iterations gradient passes more per sample, and one with view", attackLines+lossLine, false,
 		Options{Epsilon: 4. / 255, Step: 1. / 255, Iterations: 5, RandomStart: 1, AuxBN: true})
 }
 
