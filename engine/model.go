@@ -15,6 +15,8 @@ import (
 type Model struct {
 	// Warnings name newer checkpoints of the run that could not be used, and why.
 	Warnings []string
+	// Path is the checkpoint's file.
+	Path string
 
 	fleet  *fleet
 	recipe *recipe.Recipe
@@ -44,7 +46,7 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 		f.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Model{Warnings: found.Warnings, fleet: f, recipe: r}, nil
+	return &Model{Warnings: found.Warnings, Path: path, fleet: f, recipe: r}, nil
 }
 
 // readCheckpoint reads a file, or the newest checkpoint of a run directory.

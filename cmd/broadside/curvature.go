@@ -44,7 +44,10 @@ products each, and --top + 1 vectors of the size of the parameters.
 --starts times --lanczos-steps products, --lanczos-steps + 1 vectors.
 --landscape is the loss at --points shifts of the parameters along the top
 eigenvector, or over the plane of the top two: a forward pass over the samples
-for each of --points or its square, 1 vector.`,
+for each of --points or its square, 1 vector.
+
+Of a run directory, the measurement is also kept in RUN/curvature.json, where
+'broadside serve' finds it.`,
 		Example: `  broadside curvature runs/quickstart --top 3
   broadside curvature runs/absa --samples 1024 --bn ghost --json
   broadside curvature runs/absa --trace --density --csv density.csv
@@ -145,6 +148,7 @@ func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
 			return err
 		}
 	}
+	keepCurvature(cmd, checkpoint, m.Path, c)
 	if f.json {
 		return printJSON(cmd.OutOrStdout(), c)
 	}

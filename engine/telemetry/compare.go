@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 	"gonum.org/v1/plot/plotter"
 )
 
@@ -52,7 +54,11 @@ func Compare(runDirs []string) (*Comparison, error) {
 		c.Runs = append(c.Runs, r)
 	}
 	c.name()
-	c.Differences = differences(c.Runs)
+	recipes := make([]map[string]string, len(c.Runs))
+	for i, r := range c.Runs {
+		recipes[i] = r.recipe
+	}
+	c.Differences = Differences(recipes)
 	return c, nil
 }
 
@@ -83,21 +89,31 @@ func readCompared(dir string) (ComparedRun, error) {
 
 // summaryOf sums up the epochs of a run that has not ended.
 func summaryOf(epochs []Epoch) Summary {
-	s := Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+	s := NewSummary()
 	for _, e := range epochs {
-		s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
-		s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
-		if e.TestAccuracy != nil {
-			s.TestAccuracy = *e.TestAccuracy
-			if !(s.BestTestAccuracy >= s.TestAccuracy) {
-				s.BestTestAccuracy = s.TestAccuracy
-			}
-		}
-		if e.TestLoss != nil {
-			s.TestLoss = *e.TestLoss
-		}
+		s.Add(e)
 	}
 	return s
+}
+
+// NewSummary is the summary of a run that has done nothing yet.
+func NewSummary() Summary {
+	return Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+}
+
+// Add takes in the next epoch of a run that has not ended.
+func (s *Summary) Add(e Epoch) {
+	s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
+	s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
+	if e.TestAccuracy != nil {
+		s.TestAccuracy = *e.TestAccuracy
+		if !(s.BestTestAccuracy >= s.TestAccuracy) {
+			s.BestTestAccuracy = s.TestAccuracy
+		}
+	}
+	if e.TestLoss != nil {
+		s.TestLoss = *e.TestLoss
+	}
 }
 
 // readRecipe flattens the run's recipe to dotted keys.
@@ -109,12 +125,34 @@ func (r *ComparedRun) readRecipe() error {
 	} else if err != nil {
 		return err
 	}
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+	if r.recipe, err = FlatRecipe(text); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	flatten(r.recipe, "", tree)
 	return nil
+}
+
+// FlatRecipe reads a run's recipe.yaml as values by dotted keys. It refuses aliases, which no run writes and which make
+// a small file large.
+func FlatRecipe(text []byte) (map[string]string, error) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, doc := range file.Docs {
+		if len(ast.Filter(ast.AliasType, doc)) > 0 {
+			return nil, errors.New("a recipe has no aliases")
+		}
+		var tree any
+		if doc.Body == nil {
+			continue
+		}
+		if err := yaml.NodeToValue(doc.Body, &tree); err != nil {
+			return nil, err
+		}
+		flatten(out, "", tree)
+	}
+	return out, nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.
@@ -158,10 +196,11 @@ func (c *Comparison) name() {
 	}
 }
 
-func differences(runs []ComparedRun) (out []Difference) {
+// Differences are the keys in which flat recipes differ, but for the name.
+func Differences(recipes []map[string]string) (out []Difference) {
 	keys := map[string]bool{}
-	for _, r := range runs {
-		for k := range r.recipe {
+	for _, r := range recipes {
+		for k := range r {
 			keys[k] = true
 		}
 	}
@@ -169,9 +208,9 @@ func differences(runs []ComparedRun) (out []Difference) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		d := Difference{Key: k}
 		same := true
-		for _, r := range runs {
-			d.Values = append(d.Values, r.recipe[k])
-			same = same && r.recipe[k] == runs[0].recipe[k]
+		for _, r := range recipes {
+			d.Values = append(d.Values, r[k])
+			same = same && r[k] == recipes[0][k]
 		}
 		if !same {
 			out = append(out, d)

@@ -30,6 +30,7 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
 	l.file = file
+	mark(file)
 	lines, err := readLines(l.path)
 	if err == nil {
 		err = l.cut(lines, len(lines))
