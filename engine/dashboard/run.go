@@ -25,7 +25,7 @@ const (
 
 // Bounds on the files of a run that are read whole, and on the notes kept of it.
 const (
-	maxRecipeBytes  = 64 << 10
+	maxRecipeBytes  = 16 << 10 // the parser takes seconds for some that are larger
 	maxSummaryBytes = 1 << 20
 	maxNotes        = 200
 )

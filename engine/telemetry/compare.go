@@ -133,20 +133,25 @@ func (r *ComparedRun) readRecipe() error {
 
 // FlatRecipe reads a run's recipe.yaml as values by dotted keys. It refuses aliases, which no run writes and which make
 // a small file large.
-func FlatRecipe(text []byte) (map[string]string, error) {
+func FlatRecipe(text []byte) (out map[string]string, err error) {
+	defer func() { // the library panics at some texts that are not YAML
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("not YAML: %v", p)
+		}
+	}()
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]string{}
+	out = map[string]string{}
 	for _, doc := range file.Docs {
-		if len(ast.Filter(ast.AliasType, doc)) > 0 {
-			return nil, errors.New("a recipe has no aliases")
-		}
-		var tree any
 		if doc.Body == nil {
 			continue
 		}
+		if len(ast.Filter(ast.AliasType, doc.Body)) > 0 {
+			return nil, errors.New("a recipe has no aliases")
+		}
+		var tree any
 		if err := yaml.NodeToValue(doc.Body, &tree); err != nil {
 			return nil, err
 		}

@@ -18,7 +18,7 @@ export class Chart {
     this.reader = h('input', { type: 'range', class: 'reader', min: 0, max: 0, value: 0, 'aria-label': `Read ${title}` });
     this.plot = h('div', { class: 'plot' }, this.svg, this.tip, this.reader);
     this.unit = h('small', {});
-    this.table = h('div', { class: 'values' });
+    this.table = h('div', { class: 'values', role: 'group', tabindex: 0, 'aria-label': `Values of ${title}` });
     this.details = h('details', { class: 'data' }, h('summary', {}, 'Values', h('span', { class: 'unseen' }, ` of ${title} as a table`)), this.table);
     const caption = `chart-${++made}`;
     this.figure = h('figure', { 'aria-labelledby': caption }, h('figcaption', { id: caption }, title, ' ', this.unit), this.plot, this.details);

@@ -107,7 +107,7 @@ function heatMap(m) {
 
 function landscapeTable(m, at) {
   const { offsets, losses } = m.landscape;
-  const body = h('div', { class: 'values' });
+  const body = h('div', { class: 'values', role: 'group', tabindex: 0, 'aria-label': `Losses of ${m.label}` });
   const details = h('details', { class: 'data' }, h('summary', {}, 'Values', h('span', { class: 'unseen' }, ` of the landscape of ${m.label} as a table`)), body);
   details.addEventListener('toggle', () => {
     if (!details.open || body.firstChild) return;
