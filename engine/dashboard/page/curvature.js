@@ -30,8 +30,8 @@ export class CurvaturePanel {
   }
 
   place(chart, shown) {
-    if (shown) this.plots.append(chart.figure);
-    else chart.figure.remove();
+    if (!shown) chart.figure.remove();
+    else if (!chart.figure.isConnected) this.plots.append(chart.figure);
   }
 
   landscapes(all) {

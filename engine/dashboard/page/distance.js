@@ -27,7 +27,7 @@ export class DistancePanel {
       const line = { name: r.name, slot: r.slot, live: r.live, xs: r.table.updates, ys: r.table.values.distance };
       return [line, ...fit(r)];
     });
-    if (this.chart.update({ unit: '|w − w₀|', over: 'updates, logarithmic', xFormat: (v, bare) => (bare ? whole(v) : `update ${whole(v)}`), format: (v) => short(v), xScale: { log: 10 }, yScale: {}, series })) {
+    if (this.chart.update({ unit: '|w − w₀|', over: 'updates, logarithmic', xFormat: (v, bare) => (bare ? whole(v) : `update ${whole(v)}`), format: (v) => short(v), xScale: { log: 10 }, yScale: {}, series }) && !this.chart.figure.isConnected) {
       this.plots.append(this.chart.figure);
     }
     const value = (r, name, format) => h('td', {}, format(last(r.table.values[name])));

@@ -35,10 +35,10 @@ export const COLUMNS = [
   { key: 'test_loss', title: 'test loss', format: fixed(4) },
   { key: 'updates', title: 'updates', format: whole, best: 'fewest' },
   { key: 'epochs', title: 'epochs', format: whole },
-  { key: 'samples_seen', title: 'samples', format: whole },
-  { key: 'grad_passes', title: 'gradient passes', format: whole },
-  { key: 'hvps', title: 'HVPs', format: whole },
   { key: 'final_batch', title: 'batch', format: whole },
   { key: 'wall_seconds', title: 'time', format: duration },
   { key: 'images_per_second', title: 'images/s', format: whole },
+  { key: 'samples_seen', title: 'samples', format: whole },
+  { key: 'grad_passes', title: 'gradient passes', format: whole },
+  { key: 'hvps', title: 'HVPs', format: whole },
 ];
