@@ -62,7 +62,8 @@ func (t *table) add(at place, values map[string]float64) {
 		t.complete(t.rows-1, at, values)
 		return
 	}
-	if t.loose {
+	t.back(at.updates)
+	if t.loose && t.rows > 0 {
 		t.cut(t.rows - 1)
 	}
 	t.loose = t.skip > 0
@@ -79,6 +80,19 @@ func (t *table) add(at place, values map[string]float64) {
 	t.complete(t.rows-1, at, values)
 	if t.rows > 64 && t.rows*(len(t.values)+4) > maxCells {
 		t.thin()
+	}
+}
+
+// back drops the rows of later updates: a run that went back to a checkpoint does them again.
+func (t *table) back(updates float64) {
+	rows := t.rows
+	for rows > 0 && t.updates[rows-1] > updates {
+		rows--
+	}
+	if rows < t.rows {
+		t.cut(rows)
+		t.loose = false
+		t.generation++
 	}
 }
 

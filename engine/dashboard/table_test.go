@@ -71,3 +71,16 @@ func TestTablesAreBounded(t *testing.T) {
 		t.Errorf("%d values of %d rows, dropped %v", len(table.values), table.rows, table.dropped)
 	}
 }
+
+// A run that rolls back to a checkpoint repeats updates; its curve has them once.
+func TestRowsOfUpdatesDoneAgain(t *testing.T) {
+	table := newTable()
+	for n := range 5 {
+		table.add(place{float64(n), float64(10 * n), 0, 0}, map[string]float64{"loss": 1})
+	}
+	generation := table.generation
+	table.add(place{3, 25, 0, 0}, map[string]float64{"loss": 2})
+	if v := table.view(generation, 4); v.From != 0 || fmt.Sprint(v.Updates) != "[0 10 20 25]" || fmt.Sprint(v.Values["loss"]) != "[1 1 1 2]" {
+		t.Errorf("%+v", v)
+	}
+}
