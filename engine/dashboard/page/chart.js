@@ -51,7 +51,7 @@ export class Chart {
     const width = Math.round(this.plot.clientWidth);
     if (!this.spec || width === 0 || this.stops.length === 0) return;
     const all = (i) => this.series.flatMap((line) => line.points.map((p) => p[i]));
-    this.x = scaleOf(all(0), { count: Math.max(2, Math.floor(width / 70)), ...this.spec.xScale });
+    this.x = scaleOf(all(0), { count: Math.max(2, Math.floor(width / 60)), ...this.spec.xScale });
     this.y = scaleOf(all(1), { share: 0.06, ...this.spec.yScale });
     this.svg.setAttribute('aria-label', this.summary());
     if (!this.x || !this.y) return;

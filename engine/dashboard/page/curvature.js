@@ -21,7 +21,7 @@ export class CurvaturePanel {
     this.card.hidden = all.length === 0;
     this.note.textContent = all.length > 0 ? '' : 'No measurement here yet. Make one: broadside curvature RUN --density --landscape';
     this.note.hidden = all.length > 0;
-    this.place(this.density, this.density.update({ unit: 'share per unit, logarithmic', over: 'eigenvalue', xFormat: (v) => short(v), format: (v) => short(v, 3),
+    this.place(this.density, this.density.update({ unit: 'share, logarithmic', over: 'eigenvalue', xFormat: (v) => short(v), format: (v) => short(v, 3),
       xScale: {}, yScale: { log: 10 }, series: all.filter((m) => m.density).map((m) => densityLine(m)) }));
     this.place(this.slice, this.slice.update({ unit: 'cross-entropy (nats)', over: 'offset', xFormat: (v) => `offset ${short(v, 3)}`, format: fixed(4), xScale: {}, yScale: {},
       series: all.filter((m) => m.landscape?.losses.length === 1).map((m) => ({ name: m.label, slot: m.run.slot, xs: m.landscape.offsets, ys: m.landscape.losses[0] })) }));
