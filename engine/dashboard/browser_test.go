@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 
 // browser is a tab of a headless Chromium.
 type browser struct {
-	t   *testing.T
-	ctx context.Context
+	t      *testing.T
+	ctx    context.Context
+	faults atomic.Bool // errors on the console are expected
 }
 
 // newBrowser starts Chromium: that of BROADSIDE_CHROMIUM, or one of the path.
@@ -45,7 +47,7 @@ func newBrowser(t *testing.T) *browser {
 	t.Cleanup(stop)
 	b := &browser{t: t}
 	console := func(format string, args ...any) {
-		if text := fmt.Sprintf(format, args...); strings.Contains(strings.ToLower(text), "error") {
+		if text := fmt.Sprintf(format, args...); strings.Contains(strings.ToLower(text), "error") && !b.faults.Load() {
 			t.Errorf("console: %s", text)
 		}
 	}
@@ -187,6 +189,41 @@ func TestPageInABrowser(t *testing.T) {
 		becomes(b, `document.documentElement.scrollWidth <= innerWidth`, true)
 		becomes(b, `getComputedStyle(document.body).backgroundColor`, "rgb(20, 24, 29)")
 	})
+}
+
+// A page whose server goes away says so, and goes on by itself when it is back.
+func TestServerComesBackInABrowser(t *testing.T) {
+	dir := t.TempDir()
+	r := begin(t, filepath.Join(dir, "a"), recipeA)
+	r.epochs(1, 2)
+	w := watched(t, dir)
+	serve := func(listen string) (*Server, func()) {
+		s, err := Listen(w, Options{Listen: listen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx) }()
+		return s, func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	s, stop := serve("127.0.0.1:0")
+	b := newBrowser(t)
+	b.faults.Store(true)
+	b.do(chromedp.Navigate("http://" + s.Addr().String()))
+	becomes(b, dots("Test accuracy"), "2")
+	stop()
+	becomes(b, `document.getElementById('link-text').textContent`, "connection lost, trying again")
+	r.epochs(3, 5)
+	_, stop = serve(s.Addr().String())
+	defer stop()
+	becomes(b, dots("Test accuracy"), "5")
+	becomes(b, `document.getElementById('link-text').textContent`, "live")
 }
 
 // Beyond this machine the page asks for the token.

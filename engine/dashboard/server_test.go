@@ -67,6 +67,27 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// A folder of very many runs, and one that is very deep, is shown in part, and the page says so. Links are not followed.
+func TestFindingIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	for n := range maxRuns + 3 {
+		write(t, filepath.Join(dir, fmt.Sprint("r", n), telemetry.EventsFile), "")
+	}
+	l := watched(t, dir).List()
+	if len(l.Runs) != maxRuns || !strings.Contains(l.Notice, "Not all runs are shown") {
+		t.Errorf("%d runs, %q", len(l.Runs), l.Notice)
+	}
+	deep := t.TempDir()
+	write(t, filepath.Join(deep, strings.Repeat("d/", maxDepth), "x", telemetry.EventsFile), "")
+	write(t, filepath.Join(deep, "d/x", telemetry.EventsFile), "")
+	if err := os.Symlink(".", filepath.Join(deep, "d/again")); err != nil {
+		t.Fatal(err)
+	}
+	if l := watched(t, deep).List(); len(l.Runs) != 1 || l.Runs[0].ID != "d/x" || l.Notice != "" {
+		t.Errorf("%+v", l)
+	}
+}
+
 // A run directory may be named itself, and several folders together.
 func TestSeveralFolders(t *testing.T) {
 	dir := t.TempDir()

@@ -67,10 +67,7 @@ func (t *tail) look(root *os.Root, path string) (l look, err error) {
 	if l.restart {
 		*t = tail{}
 	}
-	t.file = info
-	if l.writing, err = telemetry.Writing(f); err != nil {
-		return l, err
-	}
+	t.file, l.writing = info, telemetry.Writing(f)
 	if t.err == nil && info.Size() > t.offset {
 		err = t.read(f, info.Size(), &l)
 	}

@@ -43,6 +43,12 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 	return l, nil
 }
 
+// recent reports whether a file was written to in the last minute.
+func recent(file *os.File) bool {
+	info, err := file.Stat()
+	return err == nil && time.Since(info.ModTime()) < time.Minute
+}
+
 // Append writes an event; a zero time is now.
 func (l *EventLog) Append(e Event) error {
 	if e.Time.IsZero() {
