@@ -18,7 +18,7 @@ export const METRICS = {
 };
 
 // metric describes any value that a method reports.
-export const metric = (name) => METRICS[name] || { title: name.replaceAll('_', ' '), unit: '' };
+export const metric = (name) => METRICS[name] || { title: name.charAt(0).toUpperCase() + name.slice(1).replaceAll('_', ' '), unit: '' };
 
 // AXES are what curves are drawn over.
 export const AXES = {
