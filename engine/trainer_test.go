@@ -59,6 +59,7 @@ var settings = map[string]string{
 	"pgd":         "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 	"regime":      "regime: {base_batch: 32, longer: true}",
 	"sam":         "sam: {rho: 2, adaptive: true, interval: 2}",
+	"sgs":         "sgs: {every: 1, samples: 64}",
 	"smallloss":   "smallloss: {keep: 0.5}",
 	"structure":   "structure: {every: 2, per_tensor: true}",
 	"swap":        "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
@@ -414,6 +415,7 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"clip: {max_norm: 1.0e+30}",
 		"agc: {lambda: 1.0e+30}",
 		"sam: {rho: 0}",
+		"sgs: {samples: 32, warmup_epochs: 3}",
 		"sam: {rho: 0, adaptive: true}",
 		"extrap: {inner_rate: 0}",
 		"adabatch: {growth: 1, lr_factor: 1}",
@@ -571,7 +573,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -47,6 +47,13 @@ type Training interface {
 	// Curvatures measures the curvature of every tensor along a vector, by one product with the Hessian of the mean loss
 	// over training samples drawn afresh, by the running statistics.
 	Curvatures(samples int, along Along) ([]TensorCurvature, error)
+	// Layers tells of the convolutions and linear layers, in their order.
+	Layers() []Layer
+	// ReadInputs runs training samples through the network, by the running statistics, and visits the inputs of layers, leaf
+	// by leaf in order. They are good until visit returns. All processes read all of them.
+	ReadInputs(r Reading, visit func(LayerInputs) error) error
+	// SetTensor replaces the values of a parameter tensor, by its number among Tensors.
+	SetTensor(tensor int, values []float32) error
 }
 
 // Along says what vector curvatures are measured along.
@@ -236,6 +243,14 @@ type Grower interface{ LargestBatch() int }
 // methods may.
 type Transformer interface{ Transform() optim.Transform }
 
+// Scaler multiplies the gradients of convolutions' weights by factors for the places of the kernel, before transforms and
+// step rule. It claims the "gradient scales".
+type Scaler interface {
+	// Scales returns the factors [R][S] of each parameter tensor. Which tensors have any, and how many, is settled by
+	// Prepare; the factors may change with every update.
+	Scales() [][]float32
+}
+
 // GradientEstimator has the gradients of the values that a network marks for it estimated by forward gradients.
 type GradientEstimator interface{ ForwardGradient() }
 
@@ -267,7 +282,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping", "gradient scales".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any
