@@ -180,6 +180,10 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		case "cnn":
 			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
 			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
+		case "two":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv1", n.In(), 3, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			x = n.ReLU(n.Conv2D("conv2", x, 4, graph.Window{R: 5, S: 3, StrideH: 1, StrideW: 1, PadH: 2, PadW: 1}, graph.ConvOptions{}))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
