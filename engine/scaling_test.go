@@ -10,6 +10,7 @@ import (
 	"broadside/engine/checkpoint"
 	"broadside/engine/data"
 	"broadside/engine/methods"
+	"broadside/engine/recipe"
 )
 
 // goldenScaling is what PyTorch makes of updates with scaled gradients; testdata/golden/README.md describes it.
@@ -39,11 +40,22 @@ methods: [`+method+`]
 	if r.Optimizer.LR != o.LR || r.Optimizer.Momentum != o.Momentum || r.Optimizer.WeightDecay != o.WeightDecay || r.Train.Epochs != o.Updates {
 		t.Fatalf("the golden file has other settings: %+v", o)
 	}
-	set := &data.Set{Name: "golden", H: o.Side, W: o.Side, C: 2, Classes: 4}
-	for s := range o.Samples {
-		set.Labels = append(set.Labels, int32(s%4))
-		for y := range o.Side {
-			for x := range o.Side {
+	tr := startGolden(t, r, ramp(o.Samples, o.Side, nil), o.Start)
+	if err := tr.train(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// ramp is the golden images of two channels and four classes, on which it also tests; labels of nil count up.
+func ramp(samples, side int, labels []int32) *data.Pair {
+	set := &data.Set{Name: "golden", H: side, W: side, C: 2, Classes: 4, Labels: labels}
+	for s := range samples {
+		if labels == nil {
+			set.Labels = append(set.Labels, int32(s%4))
+		}
+		for y := range side {
+			for x := range side {
 				for c := range 2 {
 					e := len(set.Images)
 					set.Images = append(set.Images, byte((11*s+17*c+3*y+5*x+7*e*e%251%13)%54*4))
@@ -51,10 +63,19 @@ methods: [`+method+`]
 			}
 		}
 	}
-	tr := startTrainer(t, r, &data.Pair{Train: set, Test: set}, 2, &tape{})
+	return &data.Pair{Train: set, Test: set}
+}
+
+// startGolden starts a trainer from parameters in PyTorch's order.
+func startGolden(t *testing.T, r *recipe.Recipe, pair *data.Pair, start map[string][]float64) *trainer {
+	t.Helper()
+	tr := startTrainer(t, r, pair, 2, &tape{})
 	for _, p := range tr.fleet.net.Params {
+		if start[p.Name] == nil {
+			continue
+		}
 		from := make([]float32, p.Size())
-		for i, v := range o.Start[p.Name] {
+		for i, v := range start[p.Name] {
 			from[i] = float32(v)
 		}
 		cells, err := checkpoint.FromPyTorch(from, p.K, p.R, p.S, p.C)
@@ -62,9 +83,6 @@ methods: [`+method+`]
 			t.Fatal(err)
 		}
 		tr.fleet.params.WriteFloats(p.Offset, cells)
-	}
-	if err := tr.train(context.Background()); err != nil {
-		t.Fatal(err)
 	}
 	return tr
 }

@@ -10,6 +10,7 @@ import (
 	_ "broadside/engine/methods/batchsched"
 	_ "broadside/engine/methods/bigbatch"
 	_ "broadside/engine/methods/cabs"
+	_ "broadside/engine/methods/cafo"
 	_ "broadside/engine/methods/cblr"
 	_ "broadside/engine/methods/clars"
 	_ "broadside/engine/methods/clip"

@@ -30,9 +30,9 @@ func init() {
 	methods.Register(methods.Info{Name: "sgs", Paper: "Detkov et al. 2023, arXiv 2303.02733", Claims: []string{"gradient scales"},
 		Doc:  "scale the gradients of convolutions within the kernel, by how pixels depend on their neighbours",
 		Cost: "every `every` epochs two forward passes over `samples` samples and histograms of their feature maps; memory of one copy of the parameters",
-		Equations: `S: one k x k matrix for every convolution, k odd and above 1;  g[o,i] <- S g[o,i] elementwise, weight decay not
-measured on the input x of the convolution, padding included, by the running statistics, for every channel:
-D(d) = K N/((K-1) N + 1), N = (H(x) + H(x_d) - H(x, x_d))/H(x, x_d) for x shifted by d;  D(0) = 1, D(-d) = D(d)
+		Equations: `g <- S g elementwise for all pairs of channels of a convolution, S of the kernel's height and width;  weight decay stays
+S is measured on the input x of the convolution, padding included, by the running statistics, for every channel:
+D(d) = k N/((k-1) N + 1), N = (H(x) + H(x_d) - H(x, x_d))/H(x, x_d) for x shifted by d;  D(0) = 1, D(-d) = D(d)
 H: entropies of a joint histogram of 1 + ceil(log2 n) bins a side for n pairs, from the smallest value to the largest
 S = D/mean(D) for the mean D of all channels, those that are constant left out`,
 		Limits: `layers with kernels of 1 x k, or of even sizes, keep their gradients. The authors show it on VGG and ResNets of CIFAR and
