@@ -36,14 +36,9 @@ const mostFeatures = 16384
 
 // Method is the fit.
 type Method struct {
-	opt   Options
-	heads []methods.Layer
-	state state
-}
-
-// state is what a resume needs.
-type state struct {
-	Errors map[string]float64 `json:"errors"` // by event key
+	opt    Options
+	heads  []methods.Layer
+	errors map[string]float64 // by event key; nil before the heads are fitted
 }
 
 // New checks the options and makes the method.
@@ -83,7 +78,7 @@ func (m *Method) EpochEnd(t methods.Training) error {
 	if t.Epoch() < t.Epochs() {
 		return nil
 	}
-	m.state.Errors = map[string]float64{}
+	m.errors = map[string]float64{}
 	for _, l := range m.heads {
 		name := t.Tensors()[l.Tensor]
 		s := newSquares(l.H*l.W*l.C, l.K)
@@ -97,7 +92,7 @@ func (m *Method) EpochEnd(t methods.Training) error {
 		if err != nil {
 			return fmt.Errorf("fitting %s: %w", name, err)
 		}
-		m.state.Errors["cafo_mse/"+name] = w.error
+		m.errors["cafo_mse/"+name] = w.error
 		if err := t.SetTensor(l.Tensor, w.values); err != nil {
 			return err
 		}
@@ -105,8 +100,5 @@ func (m *Method) EpochEnd(t methods.Training) error {
 	return nil
 }
 
-// State returns the state to keep in checkpoints.
-func (m *Method) State() any { return &m.state }
-
 // Report adds the mean squared error of every head on the training set to the last epoch's record.
-func (m *Method) Report() map[string]float64 { return m.state.Errors }
+func (m *Method) Report() map[string]float64 { return m.errors }
