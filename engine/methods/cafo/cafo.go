@@ -1,5 +1,5 @@
-// Package cafo fits the linear heads of a cascade of random, frozen blocks by ridge least squares, in closed form (Zhao,
-// Wang, Jin, Lang, Li, Li 2023, "The cascaded forward algorithm for neural network training", arXiv 2303.09728: CaFo with
+// Package cafo fits the linear heads of a cascade of random, frozen blocks by ridge least squares, in closed form (Zhao, Wang,
+// Li, Jin, Lang, Ling 2023, "The cascaded forward algorithm for neural network training", arXiv 2303.09728: CaFo with
 // the mean squared error). Without the method the heads learn by SGD on their cross-entropies.
 //
 // The authors add nothing to the diagonal, take the pseudo-inverse where that fails, and normalise by the statistics of all
