@@ -92,7 +92,7 @@ func (m *Method) EpochEnd(t methods.Training) error {
 		if err != nil {
 			return fmt.Errorf("fitting %s: %w", name, err)
 		}
-		m.errors["cafo_mse/"+name] = w.error
+		m.errors["cafo_mse/"+name] = w.mse
 		if err := t.SetTensor(l.Tensor, w.values); err != nil {
 			return err
 		}

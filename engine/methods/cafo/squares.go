@@ -53,7 +53,7 @@ func (s *squares) add(x []float32, labels []int32) {
 // fit is the weight [classes][features] of a head, and its mean squared error.
 type fit struct {
 	values []float32
-	error  float64
+	mse    float64
 }
 
 // solve returns the weight of least (|X w - Y|^2 / n + ridge |w|^2). The sums are used up.
@@ -78,6 +78,6 @@ func (s *squares) solve(ridge float64) (fit, error) {
 		}
 	}
 	// |X W - Y|^2 = n - 2 W.X'Y + W.X'X W, and X'X W = X'Y - n ridge W.
-	out.error = (float64(s.n) - gain - total*size) / float64(s.n*s.classes)
+	out.mse = (float64(s.n) - gain - total*size) / float64(s.n*s.classes)
 	return out, nil
 }
