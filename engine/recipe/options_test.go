@@ -133,6 +133,8 @@ train:
   label_smoothing: 0
   eval_every: 1
   on_device_loss: stop
+  on_anomaly: stop
+  anomaly_z: 0
 batch:
   size: 128
   leaf: 128
@@ -154,11 +156,14 @@ schedule:
   factor: 0.2
   end_lr: 0
   power: 2
+  peak: 0.5
   warmup_epochs: 0
   warmup_from: 0
+  after_warmup: false
 checkpoint:
   every_updates: 500
   keep: 3
+  every_minutes: 5
 methods:
   - b: {k: 1e-3, s: "1e-3", "odd key": [a, null, {}]}
   - a: {}
@@ -214,7 +219,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 45 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 47 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))
