@@ -83,7 +83,7 @@ func StateOf(dir string, r *recipe.Recipe) (RunState, error) {
 	if err != nil {
 		return NoRun, err
 	}
-	if err := sameRecipe(string(stored), string(given)); err != nil {
+	if err := sameRecipe(withDefaults(stored), string(given)); err != nil {
 		return NoRun, fmt.Errorf("resuming %s: %w", dir, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, telemetry.SummaryFile)); err != nil {

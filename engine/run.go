@@ -234,7 +234,7 @@ func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error)
 	if err != nil {
 		return event, nil, fmt.Errorf("run directory: %w", err)
 	}
-	if err := sameRecipe(string(stored), string(d.recipe)); err != nil {
+	if err := sameRecipe(withDefaults(stored), string(d.recipe)); err != nil {
 		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
 	found, err := checkpoint.Dir(filepath.Join(d.path, checkpointDir)).Latest()
@@ -277,6 +277,16 @@ func setAside(found *checkpoint.Found) error {
 	return nil
 }
 
+// withDefaults writes out the keys that a recipe lacks because they are newer than its run.
+func withDefaults(stored []byte) string {
+	if r, err := recipe.Parse(telemetry.RecipeFile, stored, nil); err == nil {
+		if text, err := r.YAML(); err == nil {
+			return string(text)
+		}
+	}
+	return string(stored)
+}
+
 // sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
 // written may change.
 func sameRecipe(stored, given string) error {
@@ -287,7 +297,7 @@ func sameRecipe(stored, given string) error {
 		if !strings.HasPrefix(x, " ") {
 			section, _, _ = strings.Cut(x, ":")
 		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
+		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:") || strings.HasPrefix(x, "  best:")
 		if x != y && !free {
 			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
 				section, strings.TrimSpace(y), strings.TrimSpace(x))

@@ -73,6 +73,7 @@ type trainerConfig struct {
 	seed            uint64
 	augment         augmentation
 	checkpointEvery int
+	keepBest        bool
 }
 
 // method is a method of the run with its description.
@@ -382,8 +383,9 @@ func (t *trainer) endEpoch() error {
 		if err != nil {
 			return err
 		}
-		t.at.Test, t.at.TestLoss = e.Accuracy, e.Loss
-		t.at.Best = max(t.at.Best, e.Accuracy)
+		if err := t.evaluated(e); err != nil {
+			return err
+		}
 		record.TestAccuracy, record.TestLoss = &e.Accuracy, &e.Loss
 	}
 	t.values = record.Values

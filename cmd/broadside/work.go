@@ -116,9 +116,11 @@ type modelFlags struct {
 	deviceFlags
 	sets []string
 	json bool
+	best bool
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.best, "best", false, "take a run's best checkpoint by test accuracy, which checkpoint.best true keeps, instead of its newest")
 	f.deviceFlags.add(cmd)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a key of the run's recipe, as in --set data.path=DIR (may be repeated)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
@@ -129,6 +131,11 @@ func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model,
 	o, err := f.options(cmd)
 	if err != nil {
 		return nil, err
+	}
+	if f.best {
+		if checkpoint, err = engine.BestCheckpoint(checkpoint); err != nil {
+			return nil, err
+		}
 	}
 	m, err := engine.OpenModel(checkpoint, f.sets, o)
 	if err != nil {
@@ -147,7 +154,7 @@ func newEval() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
-		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json\n  broadside eval runs/absa --attack pgd --eps 8/255 --steps 10",
+		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json\n  broadside eval runs/absa --attack pgd --eps 8/255 --steps 10\n  broadside eval runs/absa --best",
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			under, err := attack.options(cmd)

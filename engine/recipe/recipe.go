@@ -85,8 +85,9 @@ type Schedule struct {
 
 // Checkpoint says when the run is saved.
 type Checkpoint struct {
-	EveryUpdates int `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves only at the end"`
-	Keep         int `yaml:"keep" doc:"newest checkpoints that are kept"`
+	EveryUpdates int  `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves only at the end"`
+	Keep         int  `yaml:"keep" doc:"newest checkpoints that are kept"`
+	Best         bool `yaml:"best" doc:"true: also keep checkpoints/best.safetensors, the network as it was at its best test accuracy"`
 }
 
 // Default returns a recipe with every default that does not depend on another key. Data and model

@@ -57,7 +57,7 @@ train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
-checkpoint: {every_updates: 0, keep: 1}
+checkpoint: {every_updates: 0, keep: 1, best: true}
 methods:
   - one
   - two: {a: 1}
@@ -71,7 +71,7 @@ methods:
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
-		Checkpoint: Checkpoint{0, 1},
+		Checkpoint: Checkpoint{0, 1, true},
 		Methods:    r.Methods,
 	}
 	if !reflect.DeepEqual(r, want) {
