@@ -239,31 +239,47 @@ func (t *trainer) openHooks() error {
 func openMethods(r *recipe.Recipe) ([]method, error) {
 	var out []method
 	var infos []methods.Info
-	for i, entry := range r.Methods {
-		info, ok := methods.Lookup(entry.Name)
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", entry.Pos(), suggest.Unknown("method", entry.Name, methods.Names()))
-		}
-		options := info.Options()
-		if err := recipe.Decode(entry, options); err != nil {
-			return nil, err
-		}
-		if l, ok := options.(methods.Lengthener); ok {
-			r.Lengthen(l.Lengthen(r.Batch.Size))
-		}
-		m, err := info.New(options)
+	for i := range r.Methods {
+		m, err := openMethod(r, i)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", entry.Pos(), err)
-		}
-		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
 			return nil, err
 		}
-		if c, ok := m.(methods.Claimer); ok {
-			info.Claims = c.Claims()
-		}
-		out, infos = append(out, method{info, m}), append(infos, info)
+		out, infos = append(out, m), append(infos, m.info)
 	}
 	return out, methods.CheckConflicts(infos)
+}
+
+// openMethod makes a method of the recipe, in which it writes out all its options.
+func openMethod(r *recipe.Recipe, i int) (method, error) {
+	entry := r.Methods[i]
+	info, options, err := optionsOf(entry)
+	if err != nil {
+		return method{}, err
+	}
+	if l, ok := options.(methods.Lengthener); ok {
+		r.Lengthen(l.Lengthen(r.Batch.Size))
+	}
+	m, err := info.New(options)
+	if err != nil {
+		return method{}, fmt.Errorf("%s: %w", entry.Pos(), err)
+	}
+	if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil {
+		return method{}, err
+	}
+	if c, ok := m.(methods.Claimer); ok {
+		info.Claims = c.Claims()
+	}
+	return method{info, m}, nil
+}
+
+// optionsOf returns a method's description, and its options with the recipe's values.
+func optionsOf(entry recipe.Method) (methods.Info, any, error) {
+	info, ok := methods.Lookup(entry.Name)
+	if !ok {
+		return info, nil, fmt.Errorf("%s: %w", entry.Pos(), suggest.Unknown("method", entry.Name, methods.Names()))
+	}
+	options := info.Options()
+	return info, options, recipe.Decode(entry, options)
 }
 
 // openSchedule makes the recipe's schedule and lets the methods wrap it.
@@ -284,13 +300,21 @@ func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	return out, nil
 }
 
+// checkOptimizer refuses what is no optimizer.
+func checkOptimizer(name string) error {
+	if name == "sgd" {
+		return nil
+	}
+	if _, ok := methods.Lookup(name); ok {
+		return fmt.Errorf("optimizer.name is %s: other step rules than sgd are methods; write 'methods: [%s: {}]' and leave optimizer.name sgd", name, name)
+	}
+	return fmt.Errorf("optimizer.name: %w", suggest.Unknown("optimizer", name, []string{"sgd"}))
+}
+
 // openRule makes the recipe's step rule, or that of the method that replaces it.
 func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
-	if o.Name != "sgd" {
-		if _, ok := methods.Lookup(o.Name); ok {
-			return nil, fmt.Errorf("optimizer.name is %s: other step rules than sgd are methods; write 'methods: [%s: {}]' and leave optimizer.name sgd", o.Name, o.Name)
-		}
-		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
+	if err := checkOptimizer(o.Name); err != nil {
+		return nil, err
 	}
 	exclude, err := optim.Roles(o.DecayExclude)
 	if err != nil {

@@ -155,7 +155,7 @@ small.yaml:2: unknown key modle; did you mean model?`
 	_, err = Parse("small.yaml", []byte("train: {epochs: 0}"), nil)
 	want = `small.yaml: data.name is missing: name a data set, such as cifar10
 small.yaml: model.name is missing: name a network, such as resnet20
-small.yaml: train.epochs 0 is too few: use 1 or more`
+small.yaml:1: train.epochs 0 is too few: use 1 or more`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}

@@ -52,7 +52,11 @@ func Compare(runDirs []string) (*Comparison, error) {
 		c.Runs = append(c.Runs, r)
 	}
 	c.name()
-	c.Differences = differences(c.Runs)
+	var recipes []map[string]string
+	for _, r := range c.Runs {
+		recipes = append(recipes, r.recipe)
+	}
+	c.Differences = differences(recipes)
 	return c, nil
 }
 
@@ -109,12 +113,34 @@ func (r *ComparedRun) readRecipe() error {
 	} else if err != nil {
 		return err
 	}
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+	if r.recipe, err = flatRecipe(text); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	flatten(r.recipe, "", tree)
 	return nil
+}
+
+// flatRecipe reads the values of a recipe by their dotted keys.
+func flatRecipe(text []byte) (map[string]string, error) {
+	var tree any
+	if err := yaml.Unmarshal(text, &tree); err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	flatten(out, "", tree)
+	return out, nil
+}
+
+// RecipeDifferences returns the keys in which resolved recipes differ, their names aside.
+func RecipeDifferences(texts ...[]byte) ([]Difference, error) {
+	var recipes []map[string]string
+	for _, text := range texts {
+		r, err := flatRecipe(text)
+		if err != nil {
+			return nil, err
+		}
+		recipes = append(recipes, r)
+	}
+	return differences(recipes), nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.
@@ -158,10 +184,10 @@ func (c *Comparison) name() {
 	}
 }
 
-func differences(runs []ComparedRun) (out []Difference) {
+func differences(recipes []map[string]string) (out []Difference) {
 	keys := map[string]bool{}
-	for _, r := range runs {
-		for k := range r.recipe {
+	for _, r := range recipes {
+		for k := range r {
 			keys[k] = true
 		}
 	}
@@ -169,9 +195,9 @@ func differences(runs []ComparedRun) (out []Difference) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		d := Difference{Key: k}
 		same := true
-		for _, r := range runs {
-			d.Values = append(d.Values, r.recipe[k])
-			same = same && r.recipe[k] == runs[0].recipe[k]
+		for _, r := range recipes {
+			d.Values = append(d.Values, r[k])
+			same = same && r[k] == recipes[0][k]
 		}
 		if !same {
 			out = append(out, d)
