@@ -365,8 +365,7 @@ func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capac
 // endEpoch lets the methods act, evaluates and records.
 func (t *trainer) endEpoch() error {
 	record := t.record()
-	t.at.Epoch++
-	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
+	t.turnEpoch()
 	t.endEarly(record.TrainAccuracy)
 	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
@@ -393,6 +392,12 @@ func (t *trainer) endEpoch() error {
 	record.WallSeconds = t.wall()
 	t.startEpoch()
 	return t.sink.Epoch(record)
+}
+
+// turnEpoch goes to the start of the next epoch.
+func (t *trainer) turnEpoch() {
+	t.at.Epoch++
+	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
 }
 
 func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.at.Samples }

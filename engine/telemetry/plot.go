@@ -72,25 +72,35 @@ type chart struct {
 	over   string // the horizontal axis; "" is "epoch"
 	unit   string // of the vertical axis
 	log    bool
+	logX   bool
 	zero   bool // the vertical axis starts at 0, unless values are below
 	series []series
 	legend bool // in the plot, where there are several series
 }
 
-// svg draws the chart for a page that defines the colours. It returns "" for a chart without points.
-func (c chart) svg() (template.HTML, error) {
+// draw makes the plot of the chart, in stand-ins for colours. It returns nil for a chart without points.
+func (c chart) draw() (*plot.Plot, error) {
 	c = c.finite()
 	if len(c.series) == 0 {
-		return "", nil
+		return nil, nil
 	}
 	p := plot.New()
 	c.style(p)
 	for i, s := range c.series {
 		if err := addSeries(p, s, i, c.legend && len(c.series) > 1); err != nil {
-			return "", fmt.Errorf("plotting %s: %w", c.title, err)
+			return nil, fmt.Errorf("plotting %s: %w", c.title, err)
 		}
 	}
 	c.scale(p)
+	return p, nil
+}
+
+// svg draws the chart for a page that defines the colours. It returns "" for a chart without points.
+func (c chart) svg() (template.HTML, error) {
+	p, err := c.draw()
+	if p == nil || err != nil {
+		return "", err
+	}
 	canvas := vgsvg.New(plotWidth, plotHeight)
 	p.Draw(draw.New(canvas))
 	var out bytes.Buffer
@@ -168,7 +178,10 @@ func addSeries(p *plot.Plot, s series, index int, legend bool) error {
 
 // scale sets the ranges and the ticks of the vertical axis.
 func (c chart) scale(p *plot.Plot) {
-	if p.X.Max-p.X.Min < 1 {
+	if c.logX {
+		p.X.Min, p.X.Max = p.X.Min/1.1, p.X.Max*1.1
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.TickerFunc(c.logTicks)
+	} else if p.X.Max-p.X.Min < 1 {
 		p.X.Min, p.X.Max = p.X.Min-0.5, p.X.Max+0.5
 	}
 	if !c.log {
