@@ -130,7 +130,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+t.twice.vectors()); err != nil {
+	if err := f.checkMemory(t.plannedBatch(), t.vectors(rule)); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -146,6 +146,11 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	}
 	t.phases.alloc(t)
 	return t, t.twice.alloc()
+}
+
+// vectors counts the memories of the parameters' size that training needs besides the gradient sums.
+func (t *trainer) vectors(rule optim.Rule) int {
+	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + t.twice.vectors()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It

@@ -199,6 +199,9 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		if err := os.MkdirAll(d.path, 0o755); err != nil {
 			return fmt.Errorf("run directory: %w", err)
 		}
+		if err := d.claim(); err != nil {
+			return err
+		}
 		if err := telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
 			return err
 		}
@@ -216,6 +219,18 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	}
 	d.log.Wall = t.wall
 	return nil
+}
+
+// claim takes the directory. Of two runs that begin in it at the same time one is refused.
+func (d *runDir) claim() error {
+	f, err := os.OpenFile(filepath.Join(d.path, telemetry.RecipeFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s: another run has just begun there: name another directory with --run", d.path)
+	case err != nil:
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return f.Close()
 }
 
 // resume restores the newest checkpoint and sets those aside that cannot be used.

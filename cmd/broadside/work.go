@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -54,28 +53,39 @@ func newTrain() *cobra.Command {
 	var device deviceFlags
 	var sets []string
 	var runDir string
-	var resume, asJSON bool
+	var resume, dryRun, asJSON bool
+	var seeds []uint
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train as a recipe says: a YAML file or a built-in name",
 		Example: `  broadside train quickstart
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume
-  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
+  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5
+  broadside train my.yaml --dry-run
+  broadside train my.yaml --seeds 1,2,3 --run runs/my-seeds`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o, err := device.options(cmd)
 			if err != nil {
 				return err
 			}
+			if len(seeds) > 0 {
+				return trainSeeds(cmd, a, seedRuns{o, sets, seeds, runDir, dryRun, asJSON})
+			}
 			r, err := trainRecipe(a, sets, runDir, resume)
 			if err != nil {
 				return err
 			}
 			if runDir == "" {
-				runDir = filepath.Join("runs", r.Name)
+				runDir = nameRun(r.Name, resume)
+				fmt.Fprintf(cmd.ErrOrStderr(), "run directory: %s\n", runDir)
 			}
 			o.RunDir, o.Resume = runDir, resume
+			if dryRun {
+				p, err := engine.DryRun(cmd.Context(), r, o)
+				return finish(cmd, asJSON, p, err, printPlan)
+			}
 			if rank, _ := join.Processes(); rank == 0 {
 				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
 			}
@@ -93,9 +103,11 @@ func newTrain() *cobra.Command {
 	}
 	device.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
-	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
+	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME, or runs/NAME-2 and so on where that exists; with --resume the last of them)")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary as JSON")
+	cmd.Flags().UintSliceVar(&seeds, "seeds", nil, "train once for each of these seeds, as in 1,2,3, in RUN/seed-1 and so on (default runs/NAME-seeds); the same command goes on after a stop")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, make two updates, print the plan with memory and time; leaves nothing behind")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary, or the plan, as JSON")
 	return cmd
 }
 
