@@ -202,9 +202,6 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		if err := d.claim(); err != nil {
 			return err
 		}
-		if err := telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
-			return err
-		}
 	}
 	if d.log, err = telemetry.OpenEventLog(d.path); err != nil {
 		return err
@@ -221,16 +218,24 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	return nil
 }
 
-// claim takes the directory. Of two runs that begin in it at the same time one is refused.
+// claim takes the directory and writes the recipe into it. Of two runs that begin in it at the same time one is refused.
 func (d *runDir) claim() error {
-	f, err := os.OpenFile(filepath.Join(d.path, telemetry.RecipeFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	switch {
-	case errors.Is(err, fs.ErrExist):
+	path := filepath.Join(d.path, telemetry.RecipeFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: another run has just begun there: name another directory with --run", d.path)
-	case err != nil:
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	return f.Close()
+	if err := telemetry.WriteFile(path, d.recipe); err != nil {
+		os.Remove(path) // an empty one would pass for a run
+		return err
+	}
+	return nil
 }
 
 // resume restores the newest checkpoint and sets those aside that cannot be used.

@@ -78,8 +78,7 @@ func newTrain() *cobra.Command {
 				return err
 			}
 			if runDir == "" {
-				runDir = nameRun(r.Name, resume)
-				fmt.Fprintf(cmd.ErrOrStderr(), "run directory: %s\n", runDir)
+				runDir = nameRun(cmd, r.Name, resume)
 			}
 			o.RunDir, o.Resume = runDir, resume
 			if dryRun {
