@@ -38,7 +38,7 @@ func (d *runDir) Best(t *trainer) error {
 	if err != nil {
 		return fmt.Errorf("best checkpoint: %w", err)
 	}
-	return checkpoint.Dir(filepath.Join(d.path, checkpointDir)).SaveBest(ck)
+	return d.dir.SaveBest(ck)
 }
 
 // BestCheckpoint returns the file of a run's best checkpoint.

@@ -63,7 +63,7 @@ type MemoryPlan struct {
 // refuses what [Train] refuses and leaves nothing behind, in the run directory or elsewhere. With Options.Resume it
 // stands where the run in the directory stopped.
 func DryRun(ctx context.Context, r *recipe.Recipe, o Options) (*Plan, error) {
-	run := &runDir{path: o.RunDir}
+	run := newRunDir(r, o)
 	if rank, _ := join.Processes(); rank == 0 {
 		if err := run.check(o.Resume); err != nil {
 			return nil, err
@@ -113,7 +113,7 @@ func (t *trainer) plan(r *recipe.Recipe) (*Plan, error) {
 		}
 	}
 	t.countUpdates(p)
-	return p, t.planMemory(p)
+	return p, t.planMemory(p, r)
 }
 
 // countUpdates counts the updates that are left if the batch stays.
@@ -145,9 +145,9 @@ func uncertainty(m method) string {
 }
 
 // planMemory says what the run takes of each memory.
-func (t *trainer) planMemory(p *Plan) error {
+func (t *trainer) planMemory(p *Plan, r *recipe.Recipe) error {
 	f := t.fleet
-	need, err := f.need(f.leaf.Capacity, min(f.ghost, f.leaf.Capacity), t.plannedBatch(), t.vectors(t.updater.rule))
+	need, err := f.need(f.leaf.Capacity, min(f.ghost, f.leaf.Capacity), t.plannedBatch(), t.vectors(r, t.updater.rule))
 	if err != nil {
 		return err
 	}

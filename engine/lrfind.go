@@ -43,6 +43,7 @@ func FindLR(ctx context.Context, r *recipe.Recipe, o Options, test LRFindOptions
 	plain := *r
 	plain.Methods, plain.Optimizer.LR = nil, test.From
 	plain.Schedule = recipe.Default().Schedule
+	plain.Train.OnAnomaly, plain.Train.AnomalyZ = "stop", 0 // a rate may be too large here
 	found := &LRFind{Batch: r.Batch.Size, Ignored: []string{}, Points: []LRPoint{}}
 	for _, m := range r.Methods {
 		found.Ignored = append(found.Ignored, m.Name)

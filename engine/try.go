@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 
 	"broadside/engine/recipe"
@@ -31,11 +32,15 @@ func try(ctx context.Context, r *recipe.Recipe, o Options, do func(t *trainer) e
 
 // tryUpdate makes one update as training does, but for what belongs to the end of an epoch.
 func (t *trainer) tryUpdate(ctx context.Context) error {
-	if why, err := t.stop(ctx); why != nil || err != nil {
-		if err == nil {
-			err = why
-		}
+	asked := goOn
+	if ctx.Err() != nil {
+		asked = stopNow
+	}
+	switch asked, err := t.fleet.most(asked); {
+	case err != nil:
 		return err
+	case asked == stopNow:
+		return cmp.Or(ctx.Err(), context.Canceled) // of this process, or of another
 	}
 	for before := t.at.Updates; t.at.Updates == before; {
 		var err error

@@ -55,6 +55,7 @@ func newTrain() *cobra.Command {
 	var runDir string
 	var resume, dryRun, asJSON bool
 	var seeds []uint
+	var stepTimeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train as a recipe says: a YAML file or a built-in name",
@@ -70,6 +71,12 @@ func newTrain() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if stepTimeout < 0 {
+				return usageError{fmt.Errorf("--step-timeout %v: must be 0 or more", stepTimeout), cmd.CommandPath()}
+			}
+			save, done := saveSignal()
+			defer done()
+			o.StepTimeout, o.Save = stepTimeout, save
 			if len(seeds) > 0 {
 				return trainSeeds(cmd, a, seedRuns{o, sets, seeds, runDir, dryRun, asJSON})
 			}
@@ -103,6 +110,7 @@ func newTrain() *cobra.Command {
 	device.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
 	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME, or runs/NAME-2 and so on where that exists; with --resume the last of them)")
+	cmd.Flags().DurationVar(&stepTimeout, "step-timeout", 30*time.Minute, "how long training may make no headway before the run is given up, with exit status 4; 0: for ever")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
 	cmd.Flags().UintSliceVar(&seeds, "seeds", nil, "train once for each of these seeds, as in 1,2,3, in RUN/seed-1 and so on (default runs/NAME-seeds); the same command goes on after a stop")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, make two updates, print the plan with memory and time; leaves nothing behind")
