@@ -15,6 +15,7 @@ import (
 // Plan is what a dry run finds out about a run.
 type Plan struct {
 	Name         string   `json:"name"`
+	RunDir       string   `json:"run_dir"` // where the run would go
 	Model        string   `json:"model"`
 	Input        string   `json:"input"`
 	Classes      int      `json:"classes"`
@@ -83,6 +84,7 @@ func DryRun(ctx context.Context, r *recipe.Recipe, o Options) (*Plan, error) {
 		if p, err = t.plan(r); err != nil {
 			return err
 		}
+		p.RunDir = o.RunDir
 		return p.measure(ctx, t)
 	})
 	return p, err

@@ -15,6 +15,7 @@ func printPlan(w io.Writer, p *engine.Plan) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(what, format string, args ...any) { fmt.Fprintf(tw, what+"\t"+format+"\n", args...) }
 	line("recipe", "%s", p.Name)
+	line("directory", "%s", p.RunDir)
 	line("model", "%s: %d parameters, input %s, %d classes", p.Model, p.Parameters, p.Input, p.Classes)
 	line("data", "%s: %d training and %d test samples", p.Data, p.TrainSamples, p.TestSamples)
 	if len(p.Methods) > 0 {

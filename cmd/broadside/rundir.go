@@ -2,22 +2,21 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"broadside/engine/collective/join"
+	"broadside/engine/telemetry"
 )
 
 // runsDir is where runs go that are given no directory.
 const runsDir = "runs"
 
-// nameRun names the directory of a run that is given none, and says it: runs/NAME, or where that exists runs/NAME-2 and
-// so on. A run to resume is the last of these.
-func nameRun(cmd *cobra.Command, name string, resume bool) string {
+// nameRun names the directory of a run that is given none: runs/NAME, or where that exists runs/NAME-2 and so on. A run
+// to resume is the last of these.
+func nameRun(name string, resume bool) string {
 	dir, last := filepath.Join(runsDir, name), lastRun(name)
 	if last > 0 && !resume {
 		last++
@@ -25,15 +24,7 @@ func nameRun(cmd *cobra.Command, name string, resume bool) string {
 	if last > 1 {
 		dir = fmt.Sprintf("%s-%d", dir, last)
 	}
-	sayRun(cmd, dir)
 	return dir
-}
-
-// sayRun tells where a run goes that was not told; of several processes the first does.
-func sayRun(cmd *cobra.Command, dir string) {
-	if rank, _ := join.Processes(); rank == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "run directory: %s\n", dir)
-	}
 }
 
 // lastRun is the number of the last run of a name: 1 for runs/NAME alone, 0 if there is none.
@@ -52,4 +43,20 @@ func lastRun(name string) (last int) {
 		}
 	}
 	return last
+}
+
+// named is the progress of a run in a directory that the program has named: it says which before all else.
+type named struct {
+	telemetry.Progress
+	w   io.Writer
+	dir string // to be said
+}
+
+// Event tells an event, the first of which is that the run starts.
+func (n *named) Event(e telemetry.Event) {
+	if n.dir != "" {
+		fmt.Fprintf(n.w, "run directory: %s\n", n.dir)
+		n.dir = ""
+	}
+	n.Progress.Event(e)
 }

@@ -34,7 +34,6 @@ func trainSeeds(cmd *cobra.Command, a []string, s seedRuns) error {
 	}
 	if s.dir == "" {
 		s.dir = runsOf(a[0], "-seeds")
-		sayRun(cmd, s.dir)
 	}
 	runs, err := sweep.PlanSeeds(a[0], s.sets, seedsOf(s.seeds), s.dir)
 	if err != nil {

@@ -64,7 +64,7 @@ func TestSeeds(t *testing.T) {
 func TestSeedsOverDivergence(t *testing.T) {
 	tinyFolder(t)
 	r := broadside("train", "tiny.yaml", "--seeds", "1,2", "--set", "optimizer.lr=1e30", "--set", "model.name=c1")
-	if r.status != 0 || !strings.HasPrefix(r.errors, "run directory: runs/tiny-seeds\n") || !regexp.MustCompile(`\n1 +diverged .*\n2 +diverged .*\nno run is done; 2 diverged\n$`).MatchString(r.out) {
+	if r.status != 0 || !strings.HasPrefix(r.errors, "run 1 of 2: runs/tiny-seeds/seed-1\n") || !regexp.MustCompile(`\n1 +diverged .*\n2 +diverged .*\nno run is done; 2 diverged\n$`).MatchString(r.out) {
 		t.Errorf("status %d, %s%s", r.status, r.errors, r.out)
 	}
 	if _, err := os.Stat("runs/tiny-seeds/seed-2/recipe.yaml"); err != nil {

@@ -84,8 +84,9 @@ func newTrain() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if runDir == "" {
-				runDir = nameRun(cmd, r.Name, resume)
+			name := runDir == ""
+			if name {
+				runDir = nameRun(r.Name, resume)
 			}
 			o.RunDir, o.Resume = runDir, resume
 			if dryRun {
@@ -94,6 +95,9 @@ func newTrain() *cobra.Command {
 			}
 			if rank, _ := join.Processes(); rank == 0 {
 				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+			}
+			if name && o.Progress != nil {
+				o.Progress = &named{o.Progress, cmd.ErrOrStderr(), runDir}
 			}
 			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
