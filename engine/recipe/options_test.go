@@ -159,6 +159,7 @@ schedule:
 checkpoint:
   every_updates: 500
   keep: 3
+  every_minutes: 0
   best: false
 methods:
   - b: {k: 1e-3, s: "1e-3", "odd key": [a, null, {}]}
