@@ -338,7 +338,7 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 	r := &resident{set: *set}
 	r.set.Images = nil
 	normal := graph.NormalMemory(mean, std, set.C)
-	if err := r.alloc(dev, set.Images, len(normal)); err != nil {
+	if err := r.alloc(dev, set, len(normal)); err != nil {
 		r.free()
 		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
 	}
@@ -347,11 +347,11 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 	return r, nil
 }
 
-func (r *resident) alloc(dev kernels.Device, images []byte, normal int) (err error) {
-	if r.images, err = dev.AllocBytes(images); err != nil {
+func (r *resident) alloc(dev kernels.Device, set *data.Set, normal int) (err error) {
+	if r.images, err = imagesOn(dev, set); err != nil {
 		return err
 	}
-	if r.labels, err = dev.Alloc(len(r.set.Labels)); err != nil {
+	if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
 		return err
 	}
 	r.normal, err = dev.Alloc(normal)

@@ -133,6 +133,8 @@ train:
   label_smoothing: 0
   eval_every: 1
   on_device_loss: stop
+  on_anomaly: stop
+  anomaly_z: 0
 batch:
   size: 128
   leaf: 128
@@ -159,7 +161,7 @@ schedule:
 checkpoint:
   every_updates: 500
   keep: 3
-  every_minutes: 0
+  every_minutes: 5
   best: false
 methods:
   - b: {k: 1e-3, s: "1e-3", "odd key": [a, null, {}]}

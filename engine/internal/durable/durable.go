@@ -49,7 +49,7 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
 // Remove removes a file.
@@ -80,8 +80,8 @@ func (f File) Sync() error {
 	return f.File.Sync()
 }
 
-// syncFolder makes a rename in the folder survive a power cut.
-func syncFolder(dir string) error {
+// SyncFolder makes a rename in the folder survive a power cut.
+func SyncFolder(dir string) error {
 	if err := Before("sync", dir); err != nil {
 		return err
 	}
