@@ -65,13 +65,14 @@ type MemoryPlan struct {
 // stands where the run in the directory stopped.
 func DryRun(ctx context.Context, r *recipe.Recipe, o Options) (*Plan, error) {
 	run := newRunDir(r, o)
-	if rank, _ := join.Processes(); rank == 0 {
-		if err := run.check(o.Resume); err != nil {
-			return nil, err
-		}
-	}
 	var p *Plan
 	err := try(ctx, r, o, func(t *trainer) (err error) {
+		if rank, _ := join.Processes(); rank == 0 {
+			err = run.check(o.Resume)
+		}
+		if err := t.fleet.agree(err); err != nil {
+			return err
+		}
 		if run.recipe, err = r.YAML(); err != nil {
 			return err
 		}

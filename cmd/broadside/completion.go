@@ -66,6 +66,7 @@ type completer func(toComplete string) ([]cobra.Completion, cobra.ShellCompDirec
 // places are the completions of arguments, by their names in the usage line.
 var places = map[string]completer{
 	"RECIPE": completeRecipe, "METHOD": completeMethod, "RUN": completeRun, "CHECKPOINT|RUN": completeRun,
+	"NAME": words(data.Names()...),
 }
 
 // flagValues are the completions of the values of flags, wherever a command has such a flag.

@@ -73,6 +73,7 @@ func TestCompletion(t *testing.T) {
 		{"bench step --model wrn-16-4", "wrn-16-4", noFiles},
 		{"bench step --precision b", "bf16", noFiles},
 		{"bench kernels --shapes resnet9", "resnet9", noFiles},
+		{"data verify fashion-mnist-s", "fashion-mnist-small", noFiles},
 		{"completion f", "fish", noFiles},
 		{"models x", "", noFiles},
 	} {
