@@ -19,9 +19,8 @@ import (
 
 // spoiled weighs all samples by 1, but by the given weight in one update, which is then anomalous.
 type spoiled struct {
-	tr     *trainer
-	spoil  map[int64]float32 // by the leaves of the run done before
-	leaves int64
+	tr    *trainer
+	spoil map[int64]float32 // by the leaves of the run done before
 }
 
 func (s *spoiled) Weigh(_ methods.Training, _ methods.Draw, _ []int32, weights []float32) {
