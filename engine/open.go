@@ -129,7 +129,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.twice = newTwice(f, t.methods)
+	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
 	if err := f.checkMemory(t.plannedBatch(), t.vectors(r, rule)); err != nil {
 		return nil, err
 	}
@@ -146,12 +146,16 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.phases.alloc(t)
+	if err := t.copyNorms.alloc(); err != nil {
+		return nil, err
+	}
+	t.updater.norms = t.copyNorms
 	return t, t.twice.alloc()
 }
 
 // vectors counts the memories of the parameters' size that training needs besides the gradient sums.
 func (t *trainer) vectors(r *recipe.Recipe, rule optim.Rule) int {
-	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors()
+	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
@@ -205,7 +209,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
-	if err := f.pairUp(t.methods); err != nil {
+	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
 	}
 	t.openReplays(r.Batch.Size)
@@ -293,7 +297,7 @@ func optionsOf(entry recipe.Method) (methods.Info, any, error) {
 func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	s := r.Schedule
 	out, err := schedule.New(schedule.Options{Name: s.Name, Epochs: r.Train.Epochs, At: s.At, Decay: s.Factor,
-		End: s.EndLR / r.Optimizer.LR, Power: s.Power, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom})
+		End: s.EndLR / r.Optimizer.LR, Power: s.Power, Peak: s.Peak, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom, AfterWarmup: s.AfterWarmup})
 	if err != nil {
 		return nil, err
 	}

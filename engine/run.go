@@ -276,11 +276,11 @@ func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
 // restore restores the newest checkpoint; a run that had none yet starts anew.
 func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error) {
 	event := telemetry.Event{Type: telemetry.TypeResume, Message: d.note}
-	stored, err := os.ReadFile(filepath.Join(d.path, telemetry.RecipeFile))
+	stored, err := storedRecipe(d.path)
 	if err != nil {
-		return event, nil, fmt.Errorf("run directory: %w", err)
+		return event, nil, err
 	}
-	if err := sameRecipe(withDefaults(stored), string(d.recipe)); err != nil {
+	if err := sameRecipe(stored, string(d.recipe)); err != nil {
 		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
 	found, err := d.dir.Latest()
@@ -321,42 +321,6 @@ func setAside(found *checkpoint.Found) error {
 		}
 	}
 	return nil
-}
-
-// withDefaults writes out the keys that a recipe lacks because they are newer than its run.
-func withDefaults(stored []byte) string {
-	if r, err := recipe.Parse(telemetry.RecipeFile, stored, nil); err == nil {
-		if text, err := r.YAML(); err == nil {
-			return string(text)
-		}
-	}
-	return string(stored)
-}
-
-// sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
-// written may change.
-func sameRecipe(stored, given string) error {
-	a, b := strings.Split(stored, "\n"), strings.Split(given, "\n")
-	section := ""
-	for i := range max(len(a), len(b)) {
-		x, y := line(a, i), line(b, i)
-		if !strings.HasPrefix(x, " ") {
-			section, _, _ = strings.Cut(x, ":")
-		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:") || strings.HasPrefix(x, "  best:")
-		if x != y && !free {
-			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
-				section, strings.TrimSpace(y), strings.TrimSpace(x))
-		}
-	}
-	return nil
-}
-
-func line(lines []string, i int) string {
-	if i < len(lines) {
-		return lines[i]
-	}
-	return ""
 }
 
 // Step tells the progress display.

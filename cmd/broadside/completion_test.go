@@ -59,7 +59,7 @@ func TestCompletion(t *testing.T) {
 		{"train --set methods.lamb", "methods.lamb.", noFilesNoSpace},
 		{"train --set methods.sam.r", "methods.sam.rho=", noFilesNoSpace},
 		{"train --set methods.none.", "", noFilesNoSpace},
-		{"train --set schedule.name=", "schedule.name=constant schedule.name=step schedule.name=cosine schedule.name=poly", noFiles},
+		{"train --set schedule.name=", "schedule.name=constant schedule.name=step schedule.name=cosine schedule.name=poly schedule.name=cyclic", noFiles},
 		{"train --set model.name=resnet11", "model.name=resnet110", noFiles},
 		{"train --set data.name=cifar10", "data.name=cifar10 data.name=cifar100", noFiles},
 		{"train --set checkpoint.best=", "checkpoint.best=true checkpoint.best=false", noFiles},
