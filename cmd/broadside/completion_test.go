@@ -100,7 +100,7 @@ func TestCompletedValues(t *testing.T) {
 			if strings.HasPrefix(k.Type, "a list") {
 				set = k.Path + "=[" + v + "]"
 			}
-			if _, err := recipe.Load("cifar10-bl", []string{"schedule.at=[1]", "optimizer.momentum=0.9", set}); err != nil {
+			if _, err := recipe.Load("cifar10-bl", []string{"schedule.at=[1]", "schedule.name=cosine", "optimizer.momentum=0.9", set}); err != nil {
 				t.Errorf("%s: %v", set, err)
 			}
 		}
