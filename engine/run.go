@@ -15,6 +15,7 @@ import (
 	"broadside/engine/collective/join"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
+	"broadside/engine/telemetry/tensorboard"
 )
 
 // checkpointDir is the folder of checkpoints in a run directory.
@@ -37,6 +38,8 @@ type Options struct {
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
 	Resume bool
+	// TensorBoard has an event file for TensorBoard written into RunDir too.
+	TensorBoard bool
 	// Save asks for a checkpoint after the update under way, each time something can be received from it; nil never does.
 	Save <-chan struct{}
 	// Progress is told what happens; nil discards it. Train closes it.
@@ -151,6 +154,9 @@ func (d *runDir) close() {
 	if d.log != nil {
 		d.log.Close()
 	}
+	if d.board != nil {
+		d.board.Close()
+	}
 }
 
 // RunRecipe returns the recipe of a run directory, changed by sets.
@@ -169,6 +175,8 @@ type runDir struct {
 	note     string // of the resume
 	recipe   []byte
 	log      *telemetry.EventLog
+	draw     bool // for TensorBoard
+	board    *tensorboard.Log
 	progress telemetry.Progress
 	keeper
 }
@@ -176,7 +184,7 @@ type runDir struct {
 var _ sink = (*runDir)(nil)
 
 func newRunDir(r *recipe.Recipe, o Options) *runDir {
-	d := &runDir{path: o.RunDir, note: o.why, progress: o.Progress,
+	d := &runDir{path: o.RunDir, note: o.why, progress: o.Progress, draw: o.TensorBoard,
 		keeper: keeper{dir: checkpoint.Dir(filepath.Join(o.RunDir, checkpointDir)), keep: r.Checkpoint.Keep}}
 	if r.Train.OnAnomaly == "rollback" {
 		d.every = r.Checkpoint.EveryUpdates
@@ -243,6 +251,9 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		return err
 	}
 	d.log.Wall = t.wall
+	if d.draw {
+		d.openBoard(t.at.Updates)
+	}
 	return nil
 }
 
@@ -262,6 +273,15 @@ func (d *runDir) claim() error {
 		return fmt.Errorf("run directory: %w", err)
 	}
 	return nil
+}
+
+// openBoard has TensorBoard's curves drawn from so many updates on. The run can do without.
+func (d *runDir) openBoard(updates int) {
+	watcher := d.progress
+	d.board = tensorboard.Open(d.path, updates, func(err error) {
+		watcher.Event(telemetry.Event{Type: telemetry.TypeWarning, Updates: updates, Message: err.Error()})
+	})
+	d.progress = telemetry.Several{watcher, d.board}
 }
 
 // resume restores the newest checkpoint and sets those aside that cannot be used.

@@ -353,8 +353,8 @@ func (t *trainer) update() error {
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
-		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
+		Updates:       t.at.Updates, Samples: u.Samples, SamplesSeen: t.at.Samples, Batch: t.at.Batch, LR: lr,
+		Loss: t.at.EpochLoss / seen, UpdateLoss: u.Loss, Accuracy: float64(t.at.EpochCorrect) / seen})
 	return t.endUpdate(u)
 }
 

@@ -82,8 +82,8 @@ func (f *lrFindFlags) check() error {
 		return fmt.Errorf("--diverge %g: must be above 1", t.Diverge)
 	}
 	if f.plot != "" {
-		if err := telemetry.CheckPlotFile(f.plot); err != nil {
-			return fmt.Errorf("--plot %w", err)
+		if err := telemetry.CheckFigureFile(f.plot); err != nil {
+			return fmt.Errorf("--plot: %w", err)
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (f *lrFindFlags) write(name string, found *engine.LRFind) error {
 		for _, at := range found.Points {
 			p.Rates, p.Losses, p.Smoothed = append(p.Rates, at.LR), append(p.Losses, at.Loss), append(p.Smoothed, at.Smoothed)
 		}
-		if err := p.WritePlot(f.plot); err != nil {
+		if err := p.Figure().Write(f.plot); err != nil {
 			return err
 		}
 	}

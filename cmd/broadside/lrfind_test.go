@@ -84,7 +84,7 @@ func TestLRFindMistakes(t *testing.T) {
 		{"few updates", "lr-find tiny.yaml --updates 9", exitUsage, []string{"--updates 9", "at least 10"}},
 		{"smoothing", "lr-find tiny.yaml --smoothing 1", exitUsage, []string{"--smoothing 1", "below 1"}},
 		{"diverge", "lr-find tiny.yaml --diverge 1", exitUsage, []string{"--diverge 1", "above 1"}},
-		{"plot", "lr-find tiny.yaml --plot p.jpg", exitUsage, []string{"--plot \"p.jpg\"", ".svg or .png"}},
+		{"plot", "lr-find tiny.yaml --plot p.jpg", exitUsage, []string{"--plot: p.jpg", ".png or .svg"}},
 		{"folder of the plot", "lr-find tiny.yaml --plot no/p.svg", exitFailure, []string{"no", "no such file"}},
 		{"folder of the table", "lr-find tiny.yaml --csv no/p.csv", exitFailure, []string{"no", "no such file"}},
 		{"key", "lr-find tiny.yaml --set batch.sise=3", exitFailure, []string{"batch.sise", "did you mean batch.size?"}},

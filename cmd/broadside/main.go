@@ -100,7 +100,7 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		commands  []*cobra.Command
 	}{
 		{"train", "Train:", []*cobra.Command{newTrain(), newSweep(), newLRFind()}},
-		{"work", "Look at runs and measure:", []*cobra.Command{newReport(), newCompare(), newEval(), newCurvature()}},
+		{"work", "Look at runs and measure:", []*cobra.Command{newReport(), newCompare(), newPlot(), newEval(), newCurvature()}},
 		{"list", "Recipes, and what they can name:", []*cobra.Command{newRecipe(), newMethods(), newModels(), newData()}},
 		{"self", "This machine and program:", []*cobra.Command{newDoctor(), newBench(), newCompletion()}},
 	} {

@@ -61,6 +61,7 @@ func (f *sweepFlags) run(cmd *cobra.Command, recipe string) error {
 		return err
 	}
 	if !f.dryRun {
+		o.TensorBoard = true
 		if err := trainRuns(cmd, runs, o); err != nil {
 			return err
 		}
