@@ -66,7 +66,12 @@ The run directory receives recipe.yaml, events.jsonl with an object of JSON for
 every epoch, growth, probe and checkpoint as it happens, an event file for
 TensorBoard (tensorboard --logdir runs), checkpoints, and at the end
 summary.json, epochs.csv and report.html. --metrics serves what there is to
-tell of the run to Prometheus while it trains.`,
+tell of the run to Prometheus while it trains.
+
+Without --run a run gets a directory of its own, runs/NAME or the next of
+runs/NAME-2, -3 and so on, and says which; no run is ever overwritten. --dry-run
+makes two updates, prints memory, updates and time, and leaves nothing behind.
+--seeds trains the recipe once for each seed and prints mean and deviation.`,
 		Example: `  broadside train quickstart
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume

@@ -52,6 +52,7 @@ type chart struct {
 	zero   bool // the vertical axis starts at 0, unless values are below
 	series []series
 	legend bool // in the plot, where there are several series
+	below  bool // the legend is at the bottom left, which the curves leave free
 }
 
 func (c chart) heading() string { return c.title }
@@ -205,6 +206,10 @@ func (c chart) scale(p *plot.Plot) {
 // makeRoom leaves the top of the plot to the legend, where a falling curve leaves the right and a
 // rising one the left free.
 func (c chart) makeRoom(p *plot.Plot) {
+	if c.below {
+		p.Legend.Top, p.Legend.Left = false, true
+		return
+	}
 	points := c.series[0].points
 	p.Legend.Left = points[len(points)-1].Y > points[0].Y
 	p.Y.Max += 0.12 * (p.Y.Max - p.Y.Min)

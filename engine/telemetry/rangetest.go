@@ -27,7 +27,7 @@ func (r RangeTest) Figure() *Figure {
 			low = min(low, l, r.Smoothed[i])
 		}
 	}
-	c := chart{title: r.Title, over: "learning rate", plain: true, unit: "cross-entropy (nats)", logX: true, legend: true, series: []series{smoothed, losses}}
+	c := chart{title: r.Title, over: "learning rate", plain: true, unit: "cross-entropy (nats)", logX: true, legend: true, below: true, series: []series{smoothed, losses}}
 	if r.Suggested != nil {
 		c.series = append(c.series, series{name: fmt.Sprintf("suggested: %.3g", *r.Suggested), index: 3,
 			points: plotter.XYs{{X: *r.Suggested, Y: low}, {X: *r.Suggested, Y: top}}})

@@ -25,7 +25,7 @@ func TestRangeTestFigure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"#0B62B8", "#C2500B", "#0A7A55", "suggested: 0.001", ">0.0001<", ">0.001<", ">0.01<", ">2.5<", ">learning rate<", "Learning rates of x"} {
+	for _, want := range []string{"#0B62B8", "#C2500B", "#0A7A55", "suggested: 0.001", ">0.0001<", ">0.001<", ">0.01<", ">2<", ">learning rate<", "Learning rates of x"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %s in the drawing", want)
 		}
