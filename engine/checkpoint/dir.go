@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // stepName matches the names that Path gives, and those of their temporary files.
@@ -44,6 +45,29 @@ func (d Dir) Save(updates int64, ck *Checkpoint) (string, error) {
 	}
 	path := d.Path(updates)
 	return path, Write(path, ck)
+}
+
+// BestPath is the file of the best checkpoint, which is none of the steps.
+func (d Dir) BestPath() string { return filepath.Join(string(d), "best.safetensors") }
+
+// SaveBest replaces the best checkpoint (see [Write]), making the folder if need be. It removes the temporary files that
+// a dead process left of earlier ones.
+func (d Dir) SaveBest(ck *Checkpoint) error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return fmt.Errorf("checkpoint folder: %w", err)
+	}
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return fmt.Errorf("checkpoint folder: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(d.BestPath())+durable.TemporaryMark) {
+			if err := durable.Remove(filepath.Join(string(d), e.Name())); err != nil {
+				return fmt.Errorf("best checkpoint: %w", err)
+			}
+		}
+	}
+	return Write(d.BestPath(), ck)
 }
 
 // Latest reads the newest checkpoint that verifies. Newer ones that do not are named in its

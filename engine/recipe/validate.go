@@ -19,6 +19,21 @@ const (
 	maxLanes = 64
 )
 
+// choices are the words that keys take, where those are few and the recipe's own.
+var choices = map[string][]string{
+	"data.normalize":          {"none", "dataset"},
+	"data.augment":            {"pad_crop", "flip", "cutout"},
+	"train.precision":         kernels.PrecisionNames(),
+	"train.on_device_loss":    {"stop", "redistribute"},
+	"train.on_anomaly":        {"stop", "skip", "rollback"},
+	"batch.running":           {"sequential", "scaled", "mean"},
+	"optimizer.decay_exclude": {"bn", "bias"},
+	"schedule.name":           {"constant", "step", "cosine", "poly", "cyclic"},
+}
+
+// Choices returns the words that a key takes, or nil if they are not few.
+func Choices(key string) []string { return slices.Clone(choices[key]) }
+
 // checker collects the values that make no sense, one line each.
 type checker struct{ errs []error }
 
@@ -56,8 +71,8 @@ func (c *checker) name(name string) {
 
 func (c *checker) data(d *Data) {
 	c.want(d.Name != "", "data.name is missing: name a data set, such as cifar10")
-	c.oneOf("data.normalize", d.Normalize, "none", "dataset")
-	c.subset("data.augment", d.Augment, "pad_crop", "flip", "cutout")
+	c.oneOf("data.normalize", d.Normalize, choices["data.normalize"]...)
+	c.subset("data.augment", d.Augment, choices["data.augment"]...)
 	c.want(d.Pad >= 0 && d.Pad <= 1024, "data.pad %d is out of range: use 0 to 1024 pixels", d.Pad)
 	c.want(d.Pad != 0 || !slices.Contains(d.Augment, "pad_crop"), "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment")
 	c.want(d.CutoutSize >= 1 && d.CutoutSize <= 1024, "data.cutout_size %d is out of range: use 1 to 1024 pixels", d.CutoutSize)
@@ -67,10 +82,10 @@ func (c *checker) data(d *Data) {
 
 func (c *checker) train(t *Train) {
 	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
-	c.oneOf("train.precision", t.Precision, kernels.PrecisionNames()...)
+	c.oneOf("train.precision", t.Precision, choices["train.precision"]...)
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
-	c.oneOf("train.on_device_loss", t.OnDeviceLoss, "stop", "redistribute")
-	c.oneOf("train.on_anomaly", t.OnAnomaly, "stop", "skip", "rollback")
+	c.oneOf("train.on_device_loss", t.OnDeviceLoss, choices["train.on_device_loss"]...)
+	c.oneOf("train.on_anomaly", t.OnAnomaly, choices["train.on_anomaly"]...)
 	c.want(t.AnomalyZ >= 0 && finite(t.AnomalyZ), "train.anomaly_z %v is no number of standard deviations: use one above 0, such as 6, or 0 for none", t.AnomalyZ)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
@@ -79,7 +94,7 @@ func (c *checker) train(t *Train) {
 func (c *checker) batch(b *Batch) {
 	c.want(b.Lanes >= 1 && b.Lanes <= maxLanes && bits.OnesCount(uint(b.Lanes)) == 1,
 		"batch.lanes %d is not a power of two from 1 to %d: use 8", b.Lanes, maxLanes)
-	c.oneOf("batch.running", b.Running, "sequential", "scaled", "mean")
+	c.oneOf("batch.running", b.Running, choices["batch.running"]...)
 	switch {
 	case b.Size < 1 || b.Size > maxBatch:
 		c.want(false, "batch.size %d is out of range: use 1 to %d samples", b.Size, maxBatch)
@@ -123,11 +138,11 @@ func (c *checker) optimizer(o *Optimizer) {
 	c.want(o.Momentum >= 0 && o.Momentum < 1, "optimizer.momentum %v is out of range: use 0 or more and less than 1", o.Momentum)
 	c.want(!o.Nesterov || o.Momentum != 0, "optimizer.nesterov true needs momentum: set optimizer.momentum above 0")
 	c.want(o.WeightDecay >= 0 && finite(o.WeightDecay), "optimizer.weight_decay %v is out of range: use 0 or more", o.WeightDecay)
-	c.subset("optimizer.decay_exclude", o.DecayExclude, "bn", "bias")
+	c.subset("optimizer.decay_exclude", o.DecayExclude, choices["optimizer.decay_exclude"]...)
 }
 
 func (c *checker) schedule(s *Schedule, epochs int) {
-	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly", "cyclic")
+	c.oneOf("schedule.name", s.Name, choices["schedule.name"]...)
 	c.want(s.Name != "step" || len(s.At) > 0, "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]")
 	for i, at := range s.At {
 		c.want(at > 0, "schedule.at %d is no epoch: use whole numbers above 0", at)

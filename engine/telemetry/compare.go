@@ -52,9 +52,9 @@ func Compare(runDirs []string) (*Comparison, error) {
 		c.Runs = append(c.Runs, r)
 	}
 	c.name()
-	recipes := make([]map[string]string, len(c.Runs))
-	for i, r := range c.Runs {
-		recipes[i] = r.recipe
+	var recipes []map[string]string
+	for _, r := range c.Runs {
+		recipes = append(recipes, r.recipe)
 	}
 	c.Differences = Differences(recipes)
 	return c, nil
@@ -148,6 +148,19 @@ func FlatRecipe(text []byte) (out map[string]string, err error) {
 		flatten(out, "", tree)
 	}
 	return out, nil
+}
+
+// RecipeDifferences returns the keys in which resolved recipes differ, their names aside.
+func RecipeDifferences(texts ...[]byte) ([]Difference, error) {
+	var recipes []map[string]string
+	for _, text := range texts {
+		r, err := FlatRecipe(text)
+		if err != nil {
+			return nil, err
+		}
+		recipes = append(recipes, r)
+	}
+	return Differences(recipes), nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.
