@@ -27,6 +27,7 @@ import (
 //	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
 //	        damp what the lanes disagree on           (methods.Damper)
+//	        scale the gradients within kernels        (methods.Scaler)
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
 //	        tell what the update did                  (methods.StepReader)

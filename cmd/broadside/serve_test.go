@@ -66,7 +66,7 @@ func serveUntil(t *testing.T, during func(out *output), args ...string) {
 	during(out)
 }
 
-func fetchPage(t *testing.T, url, token string) (int, string) {
+func ask(t *testing.T, url, token string) (int, string) {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -94,13 +94,13 @@ func TestServe(t *testing.T) {
 	before := contents(t)
 	serveUntil(t, func(out *output) {
 		page := out.waitFor(t, `1 runs below runs\n(http://127\.0\.0\.1:\d+/)\n`)[1]
-		if status, body := fetchPage(t, page+"api/runs", ""); status != http.StatusOK || !strings.Contains(body, `"id":"first","state":"ended"`) || !strings.Contains(body, `"epochs_wanted":"3"`) {
+		if status, body := ask(t, page+"api/runs", ""); status != http.StatusOK || !strings.Contains(body, `"id":"first","state":"ended"`) || !strings.Contains(body, `"epochs_wanted":"3"`) {
 			t.Errorf("%d %s", status, body)
 		}
-		if status, body := fetchPage(t, page+"api/run?id=first", ""); status != http.StatusOK || !strings.Contains(body, `"updates":[6,12,18]`) || !strings.Contains(body, "step-000000018.safetensors") {
+		if status, body := ask(t, page+"api/run?id=first", ""); status != http.StatusOK || !strings.Contains(body, `"updates":[6,12,18]`) || !strings.Contains(body, "step-000000018.safetensors") {
 			t.Errorf("%d %s", status, body)
 		}
-		if status, body := fetchPage(t, page+"metrics", ""); status != http.StatusOK || !strings.Contains(body, `broadside_updates_total{run="first"} 18`) {
+		if status, body := ask(t, page+"metrics", ""); status != http.StatusOK || !strings.Contains(body, `broadside_updates_total{run="first"} 18`) {
 			t.Errorf("%d %s", status, body)
 		}
 	}, "runs", "--listen", "127.0.0.1:0")
@@ -126,10 +126,10 @@ func TestServeTokens(t *testing.T) {
 				}
 			}
 			page := "http://127.0.0.1:" + port
-			if status, _ := fetchPage(t, page+"/api/runs", ""); status != http.StatusUnauthorized {
+			if status, _ := ask(t, page+"/api/runs", ""); status != http.StatusUnauthorized {
 				t.Errorf("%s without the token: %d", c.args, status)
 			}
-			if status, _ := fetchPage(t, page+"/api/runs", token); status != http.StatusOK {
+			if status, _ := ask(t, page+"/api/runs", token); status != http.StatusOK {
 				t.Errorf("%s with the token: %d", c.args, status)
 			}
 			if c.token != "" && strings.Contains(out.String(), c.token) {

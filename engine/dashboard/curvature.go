@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,46 +97,32 @@ func (r *run) measurement(name string) (m measurement, err error) {
 
 // parseMeasurement reads and checks the JSON of `broadside curvature`.
 func parseMeasurement(text []byte) (m measurement, err error) {
-	file := struct {
-		*measurement
-		Density *curvature.Density `json:"density"`
-	}{measurement: &m}
-	if err := json.Unmarshal(text, &file); err != nil {
+	kept, err := curvature.Parse(text)
+	if err != nil {
 		return m, fmt.Errorf("not what broadside curvature writes: %w", err)
 	}
-	if m.Landscape != nil {
-		err = checkLandscape(m.Landscape)
+	m = measurement{Checkpoint: kept.Checkpoint, Samples: kept.Samples, BatchNorm: kept.BatchNorm,
+		Eigenvalues: kept.Eigenvalues, Landscape: kept.Landscape}
+	if kept.Trace != nil {
+		m.Trace = &traceOf{kept.Trace.Mean, kept.Trace.StandardError}
 	}
-	if err == nil && file.Density != nil {
-		m.Density, err = smooth(file.Density)
+	if l := kept.Landscape; l != nil && len(l.Offsets) > maxLandscape {
+		return m, fmt.Errorf("a landscape of %d points along an axis: want %d at most", len(l.Offsets), maxLandscape)
+	}
+	if kept.Density != nil {
+		m.Density, err = smooth(kept.Density)
 	}
 	return m, err
-}
-
-// checkLandscape refuses a grid that has no shape.
-func checkLandscape(l *curvature.Landscape) error {
-	n := len(l.Offsets)
-	if n < 2 || n > maxLandscape || len(l.Losses) != 1 && len(l.Losses) != n {
-		return fmt.Errorf("a landscape of %d by %d points: want 2 to %d, in 1 or %d rows", n, len(l.Losses), maxLandscape, n)
-	}
-	for _, row := range l.Losses {
-		if len(row) != n {
-			return fmt.Errorf("a landscape with a row of %d points: want %d", len(row), n)
-		}
-	}
-	return nil
 }
 
 // smooth samples a density for drawing.
 func smooth(d *curvature.Density) (*densityCurve, error) {
 	nodes := 0
 	for _, q := range d.Runs {
-		if nodes += len(q.Nodes); len(q.Nodes) == 0 || len(q.Nodes) != len(q.Weights) || nodes > maxNodes {
-			return nil, fmt.Errorf("a density with %d nodes and %d weights: want as many of each, 1 to %d", len(q.Nodes), len(q.Weights), maxNodes)
-		}
+		nodes += len(q.Nodes)
 	}
-	if nodes == 0 {
-		return nil, errors.New("a density without nodes")
+	if nodes > maxNodes {
+		return nil, fmt.Errorf("a density with %d nodes: want %d at most", nodes, maxNodes)
 	}
 	c, err := d.Curve(densityPoints)
 	if err != nil {
