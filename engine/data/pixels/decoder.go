@@ -4,6 +4,7 @@ package pixels
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"image"
@@ -27,8 +28,9 @@ const (
 const MaxPixels = 1 << 26
 
 // Resolve returns what a decoder's name stands for here, and what it is in words: images decoded by two decoders may
-// differ in the last bits.
+// differ in the last bits. No name is auto.
 func Resolve(name string) (kind, words string, err error) {
+	name = cmp.Or(name, Auto)
 	library, missing := turbojpeg.Library()
 	switch {
 	case name == Go, name == Auto && missing != nil:

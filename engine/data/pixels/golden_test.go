@@ -24,6 +24,12 @@ type vector struct {
 		Turned        bool
 		Pixels        []byte
 	}
+	Random []struct {
+		Width, Height int
+		Least         float64
+		Words         []uint32
+		Window        [4]int // left, top, width, height
+	}
 	Files []struct {
 		Name         string
 		File, Pixels []byte
@@ -110,6 +116,16 @@ func TestResizeIsTorchvisions(t *testing.T) {
 		got := decode(t, d, picture(t, v.Width, v.Height, m.Turned), m.Size, func(w, h int) Window { return Middle(w, h, m.Shorter, m.Size) })
 		if !slices.Equal(got, m.Pixels) {
 			t.Errorf("middle %d of %d, turned %t: %d levels off", m.Size, m.Shorter, m.Turned, apart(got, m.Pixels))
+		}
+	}
+}
+
+// Random crops are torchvision's where they draw the same numbers, also where no try fits.
+func TestRandomCropsAreTorchvisions(t *testing.T) {
+	for _, c := range golden(t).Random {
+		w := randomCrop(c.Width, c.Height, 8, c.Least, func(try uint32) [4]uint32 { return [4]uint32(c.Words[4*try:]) })
+		if got := [4]int{w.X, w.Y, w.W, w.H}; got != c.Window || w.OutW != 8 || w.OutH != 8 || w.Left != 0 || w.Top != 0 {
+			t.Errorf("of %dx%d, at least %g: %v; want %v", c.Width, c.Height, c.Least, got, c.Window)
 		}
 	}
 }

@@ -64,10 +64,14 @@ const (
 // RandomCrop draws a part of a w x h image, of at least a share of its area and of a ratio from 3/4 to 4/3, and resizes it
 // to size x size: torchvision's RandomResizedCrop. Where no draw fits, it takes the middle.
 func RandomCrop(w, h, size int, minArea float64, d Draw) Window {
+	return randomCrop(w, h, size, minArea, func(try uint32) [4]uint32 { return d.words(try, cropLayer) })
+}
+
+func randomCrop(w, h, size int, minArea float64, words func(try uint32) [4]uint32) Window {
 	out := Window{OutW: size, OutH: size}
 	area := float64(w) * float64(h)
 	for try := range uint32(cropTries) {
-		r := d.words(try, cropLayer)
+		r := words(try)
 		target := area * between(minArea, 1, r[0])
 		ratio := math.Exp(between(math.Log(minRatio), math.Log(maxRatio), r[1]))
 		out.W = int(math.RoundToEven(math.Sqrt(target * ratio)))

@@ -74,7 +74,7 @@ int bs_jpeg_header(void *decoder, const unsigned char *file, unsigned long size,
   int subsampling = 0, color = 0;
   int result = status(decoder, tj.DecompressHeader3(decoder, file, size, width, height, &subsampling, &color));
   *rgb = color != color_cmyk && color != color_ycck;
-  return result < 0 ? -1 : 0;
+  return result < 0 || *width < 1 || *height < 1 ? -1 : 0;
 }
 
 int bs_jpeg_decode(void *decoder, const unsigned char *file, unsigned long size, int width, int height, unsigned char *pixels) {

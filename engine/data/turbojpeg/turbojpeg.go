@@ -41,12 +41,25 @@ func New() (*Decoder, error) {
 	if _, err := Library(); err != nil {
 		return nil, err
 	}
-	d := &Decoder{handle: C.bs_jpeg_open()}
-	if d.handle == nil {
-		return nil, errors.New("libjpeg-turbo: out of memory")
+	d := &Decoder{}
+	if err := d.open(); err != nil {
+		return nil, err
 	}
-	runtime.SetFinalizer(d, func(d *Decoder) { C.bs_jpeg_close(d.handle) })
+	runtime.SetFinalizer(d, (*Decoder).close)
 	return d, nil
+}
+
+func (d *Decoder) open() error {
+	if d.handle = C.bs_jpeg_open(); d.handle == nil {
+		return errors.New("libjpeg-turbo: out of memory")
+	}
+	return nil
+}
+
+func (d *Decoder) close() {
+	if d.handle != nil {
+		C.bs_jpeg_close(d.handle)
+	}
 }
 
 // Header returns the size of a file's image, and whether Decode knows its colours.
@@ -54,7 +67,11 @@ func (d *Decoder) Header(file []byte) (width, height int, rgb bool, err error) {
 	if len(file) == 0 {
 		return 0, 0, false, errors.New("the file is empty")
 	}
+	if err := d.ready(); err != nil {
+		return 0, 0, false, err
+	}
 	defer runtime.KeepAlive(d)
+	d.width, d.height = 0, 0
 	if C.bs_jpeg_header(d.handle, at(file), C.ulong(len(file)), &d.width, &d.height, &d.rgb) != 0 {
 		return 0, 0, false, d.failure()
 	}
@@ -66,19 +83,36 @@ func (d *Decoder) Decode(file []byte, width, height int, pixels []byte) error {
 	if len(file) == 0 || width <= 0 || height <= 0 || len(pixels) < 3*width*height {
 		return fmt.Errorf("internal error: %d bytes to decode to %dx%d in %d", len(file), width, height, len(pixels))
 	}
+	if err := d.ready(); err != nil {
+		return err
+	}
 	defer runtime.KeepAlive(d)
 	switch C.bs_jpeg_decode(d.handle, at(file), C.ulong(len(file)), C.int(width), C.int(height), at(pixels)) {
 	case 0:
 		return nil
 	case 1: // extra bytes and the like leave the image whole
-		if err := d.failure(); strings.Contains(err.Error(), "remature end") {
-			return err
+		if why := C.GoString(C.bs_jpeg_message(d.handle)); strings.Contains(why, "remature end") {
+			return errors.New(why)
 		}
 		return nil
 	}
 	return d.failure()
 }
 
-func (d *Decoder) failure() error { return errors.New(C.GoString(C.bs_jpeg_message(d.handle))) }
+// ready opens the library's decoder again after a failure.
+func (d *Decoder) ready() error {
+	if d.handle == nil {
+		return d.open()
+	}
+	return nil
+}
+
+// failure says why the last call failed. The library's decoder may be left in the middle of the file: it is replaced.
+func (d *Decoder) failure() error {
+	err := errors.New(C.GoString(C.bs_jpeg_message(d.handle)))
+	d.close()
+	d.handle = nil
+	return err
+}
 
 func at(b []byte) *C.uchar { return (*C.uchar)(unsafe.Pointer(unsafe.SliceData(b))) }
