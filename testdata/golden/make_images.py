@@ -67,7 +67,7 @@ def random_crops():
 def main():
     image = Image.fromarray(picture())
     crops = []
-    for top, left, height, width, size in [(0, 0, H, W, 16), (3, 5, 20, 31, 8), (10, 20, 9, 7, 12), (36, 52, 1, 1, 4), (0, 1, 37, 13, 13)]:
+    for top, left, height, width, size in [(0, 0, H, W, 16), (3, 5, 20, 31, 8), (10, 20, 9, 7, 12), (36, 52, 1, 1, 4), (0, 1, 37, 13, 13), (0, 20, 37, 6, 8), (1, 0, 36, 30, 9)]:
         out = F.resized_crop(image, top, left, height, width, [size, size], InterpolationMode.BILINEAR, antialias=True)
         crops.append({"top": top, "left": left, "height": height, "width": width, "size": size, "pixels": flat(out)})
     middles = []

