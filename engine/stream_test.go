@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +109,62 @@ func TestStreamedDataAreThoseInMemory(t *testing.T) {
 				t.Error("the progress does not tell them apart")
 			}
 		})
+	}
+}
+
+// Workers get the leaves that they ask for, whatever was planned, in any order, after failures too.
+func TestStreamServesAnyOrder(t *testing.T) {
+	const workers, leaf, samples = 3, 8, 200
+	set := synthetic(samples, 2, 3, 4)
+	random := philox.NewStream(3, 99, 0, 0, 0)
+	for round := range 20 {
+		source := &hidden{set: set, pause: 20 * time.Microsecond}
+		if round%3 == 2 {
+			source.broken = 77
+		}
+		s := newStream(&data.Set{H: 2, W: 2, C: 3, Labels: set.Labels, Source: source}, workers, leaf)
+		for range 8 {
+			var wanted [workers][][]int32
+			for w, f := range s.feeds {
+				for range random.Intn(6) {
+					indices := make([]int32, 1+random.Intn(leaf))
+					for k := range indices {
+						indices[k] = int32(random.Intn(samples))
+					}
+					wanted[w] = append(wanted[w], indices)
+					if random.Intn(4) > 0 {
+						f.coming.add(data.View{}, indices)
+					}
+				}
+				if random.Intn(2) == 0 {
+					f.coming.add(data.View{Flip: true}, []int32{1, 2, 3})
+				}
+			}
+			s.follow()
+			var group sync.WaitGroup
+			for w := range workers {
+				group.Go(func() {
+					for _, indices := range wanted[w] {
+						slot, err := s.take(w, data.View{}, indices)
+						if err != nil && slices.Contains(indices, source.broken) {
+							return
+						}
+						if err != nil {
+							t.Errorf("round %d: %v", round, err)
+							return
+						}
+						for k, i := range indices {
+							if !slices.Equal(slot.bytes[k*12:(k+1)*12], set.Image(int(i))) {
+								t.Errorf("round %d: worker %d has another image than %d", round, w, i)
+							}
+						}
+						s.give(slot)
+					}
+				})
+			}
+			group.Wait()
+		}
+		s.close()
 	}
 }
 
