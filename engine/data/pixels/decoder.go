@@ -86,7 +86,7 @@ func (d *Decoder) Decode(dst, file []byte, size int, choose func(w, h int) Windo
 	switch {
 	case bytes.HasPrefix(file, []byte("\xff\xd8\xff")):
 		return d.jpeg(dst, file, size, choose)
-	case bytes.HasPrefix(file, []byte("\x89PNG\r\n\x1a\n")):
+	case isPNG(file):
 		return d.standard(dst, file, size, choose, png.DecodeConfig, png.Decode)
 	case len(file) == 0:
 		return errors.New("is empty")
@@ -94,12 +94,35 @@ func (d *Decoder) Decode(dst, file []byte, size int, choose func(w, h int) Windo
 	return fmt.Errorf("is neither a JPEG nor a PNG file: it begins with %q", file[:min(len(file), 8)])
 }
 
-// check refuses sizes that no image should have.
-func check(w, h int) error {
+// What a byte of a file can stand for. JPEG has at least a bit for each block of 8x8 pixels; DEFLATE, which packs PNG's
+// rows, codes at most 258 bytes in 2 bits.
+const (
+	jpegPixelsOfByte = 512
+	pngBytesOfByte   = 1032
+)
+
+// check refuses sizes that no image should have, and those of which a file cannot hold the pixels.
+func check(w, h int, file []byte) error {
 	if w < 1 || h < 1 || int64(w)*int64(h) > MaxPixels {
 		return fmt.Errorf("declares an image of %dx%d pixels; it may have up to %d", w, h, MaxPixels)
 	}
+	full := int64(w)*int64(h) > jpegPixelsOfByte*int64(len(file))
+	if isPNG(file) {
+		row := (int64(w)*pngBits(file) + 7) / 8
+		full = row*int64(h) > pngBytesOfByte*int64(len(file))
+	}
+	if full {
+		return fmt.Errorf("declares an image of %dx%d pixels, more than its %d bytes can hold", w, h, len(file))
+	}
 	return nil
+}
+
+func isPNG(file []byte) bool { return bytes.HasPrefix(file, []byte("\x89PNG\r\n\x1a\n")) }
+
+// pngBits are the bits of a pixel of a PNG file whose header is good.
+func pngBits(file []byte) int64 {
+	channels := map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[file[25]]
+	return channels * int64(file[24])
 }
 
 func (d *Decoder) jpeg(dst, file []byte, size int, choose func(w, h int) Window) error {
@@ -108,7 +131,7 @@ func (d *Decoder) jpeg(dst, file []byte, size int, choose func(w, h int) Window)
 	}
 	w, h, rgb, err := d.turbo.Header(file)
 	if err == nil {
-		err = check(w, h)
+		err = check(w, h, file)
 	}
 	if err != nil {
 		return err
@@ -132,7 +155,7 @@ func (d *Decoder) jpeg(dst, file []byte, size int, choose func(w, h int) Window)
 func (d *Decoder) standard(dst, file []byte, size int, choose func(w, h int) Window, header func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error)) error {
 	c, err := header(bytes.NewReader(file))
 	if err == nil {
-		err = check(c.Width, c.Height)
+		err = check(c.Width, c.Height, file)
 	}
 	if err != nil {
 		return err

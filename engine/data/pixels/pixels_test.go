@@ -179,6 +179,8 @@ func TestBadFilesAreRefused(t *testing.T) {
 		"changed PNG":     {append(slices.Clone(pngFile[:60]), append([]byte{pngFile[60] ^ 1}, pngFile[61:]...)...), []string{"invalid checksum", "flate", "zlib"}},
 		"large JPEG":      {bombs(t, 60000, 60000)["jpeg"], []string{"60000x60000 pixels; it may have up to 67108864"}},
 		"large PNG":       {bombs(t, 1<<30, 1<<20)["png"], []string{"1073741824x1048576 pixels", "dimension overflow"}},
+		"JPEG of much":    {bombs(t, 8000, 8000)["jpeg"], []string{"8000x8000 pixels, more than its 6"}},
+		"PNG of much":     {bombs(t, 8000, 8000)["png"], []string{"8000x8000 pixels, more than its 33 bytes can hold"}},
 		"JPEG of nothing": {bombs(t, 0, 16)["jpeg"], []string{"Empty", "0x16 pixels", "zero"}},
 	}
 	for decoder, d := range decoders(t) {
@@ -201,7 +203,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 // A header that declares a huge image is refused before memory for it is allocated.
 func TestBombsAllocateLittle(t *testing.T) {
 	for decoder, d := range decoders(t) {
-		for name, file := range bombs(t, 60000, 60000) {
+		for name, file := range bombs(t, 8000, 8000) { // as many pixels as an image may have
 			r := testing.Benchmark(func(b *testing.B) {
 				for b.Loop() {
 					if err := d.Decode(make([]byte, 3*8*8), file, 8, func(w, h int) Window { return Middle(w, h, 8, 8) }); err == nil {
@@ -210,7 +212,24 @@ func TestBombsAllocateLittle(t *testing.T) {
 				}
 			})
 			if r.AllocedBytesPerOp() > 1<<20 {
-				t.Errorf("%s: a %s file of 60000x60000 pixels takes %d bytes to refuse", decoder, name, r.AllocedBytesPerOp())
+				t.Errorf("%s: a %s file of 8000x8000 pixels takes %d bytes to refuse", decoder, name, r.AllocedBytesPerOp())
+			}
+		}
+	}
+}
+
+// Files that hold as much as they can are good: an image of one colour, and one of one bit a pixel.
+func TestEmptyImagesAreNoBombs(t *testing.T) {
+	one := image.NewPaletted(image.Rect(0, 0, 1600, 1200), color.Palette{color.Black, color.White})
+	var flat bytes.Buffer
+	if err := jpeg.Encode(&flat, image.NewGray(one.Rect), &jpeg.Options{Quality: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for decoder, d := range decoders(t) {
+		for kind, file := range map[string][]byte{"png": encode(t, one), "jpeg": flat.Bytes()} {
+			t.Logf("%s: %d bytes", kind, len(file))
+			if err := d.Decode(make([]byte, 3*8*8), file, 8, func(w, h int) Window { return Middle(w, h, 8, 8) }); err != nil {
+				t.Errorf("%s: %s: %v", decoder, kind, err)
 			}
 		}
 	}
