@@ -17,6 +17,7 @@ type Set struct {
 	Classes    int      // number of classes
 	ClassNames []string // [Classes], or nil
 	Source     Source   // of images in files, or nil
+	Mapped     bool     // Images is a mapped file, which lasts as long as the process and has bytes behind it
 	Mean, Std  []float32
 	// Mean and Std are [C], of pixels scaled to [0, 1]: the constants the literature normalises with.
 }

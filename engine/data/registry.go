@@ -31,7 +31,9 @@ type dataset struct {
 	Info
 	folder string // name of the folder that the official archive unpacks to
 	load   func(f folder, base Set, spec Spec) (*Pair, error)
-	base   Set
+	// loadPath loads a set that is no folder of files, instead of load.
+	loadPath func(spec Spec) (*Pair, error)
+	base     Set
 }
 
 // The normalisation constants are those that published training code uses. CIFAR-100 takes
@@ -65,6 +67,13 @@ var (
 			load: loadFolders, base: imageBase},
 		{Info: Info{Name: "webdataset", Title: "WebDataset: JPEG and PNG files in tar archives", Files: "NAME-train-000.tar and so on, NAME-val-000.tar, with KEY.jpg and KEY.cls or KEY.json"},
 			load: loadShards, base: imageBase},
+		svhnSet("svhn", "SVHN, 73,257 + 26,032 house numbers, cropped to 32x32", "train_32x32.mat, test_32x32.mat", "train_32x32.mat"),
+		svhnSet("svhn-extra", "SVHN trained on its 531,131 extra images", "extra_32x32.mat, test_32x32.mat", "extra_32x32.mat"),
+		svhnSet("svhn-full", "SVHN trained on its 604,388 training and extra images", "train_32x32.mat, extra_32x32.mat, test_32x32.mat",
+			"train_32x32.mat", "extra_32x32.mat"),
+		{Info: Info{Name: "npy", Title: "arrays of your own: images of [N, H, W, C] or [N, H, W] bytes, labels from 0",
+			Files: "x_train.npy, y_train.npy, x_test.npy, y_test.npy"}, load: loadNPYPair},
+		{Info: Info{Name: "packed", Title: "what 'broadside data pack' wrote of any other set", Files: "the packed file itself, as cifar10" + PackedExtension}, loadPath: loadPacked},
 	}
 )
 
@@ -100,24 +109,43 @@ func Open(spec Spec) (*Pair, error) {
 	if err := d.checkFiles(spec.Files); err != nil {
 		return nil, fmt.Errorf("data set %s: %w", d.Name, err)
 	}
-	f := folder{testdata.FashionMNISTSmall(), "bundled " + d.Name}
-	if !d.Bundled {
-		if spec.Path == "" {
-			return nil, fmt.Errorf("data set %s needs a path: the folder with %s", d.Name, d.Files)
-		}
-		if f, err = openFolder(spec.Path, d.folder); err != nil {
-			return nil, err
-		}
+	if !d.Bundled && spec.Path == "" {
+		return nil, d.needsPath()
 	}
-	pair, err := d.load(f, d.base, spec)
+	pair, err := d.open(spec)
 	if err != nil {
 		return nil, fmt.Errorf("data set %s: %w", d.Name, err)
 	}
-	pair.Train.Name, pair.Test.Name = d.Name+" train", d.Name+" test"
+	if pair.Train.Name == "" { // a packed set knows what it was
+		pair.Train.Name, pair.Test.Name = d.Name+" train", d.Name+" test"
+	}
 	if err := pair.Check(); err != nil {
 		return nil, err
 	}
 	return pair.Limit(spec.TrainLimit, spec.TestLimit), nil
+}
+
+// needsPath says what the set's path must be.
+func (d *dataset) needsPath() error {
+	if d.loadPath != nil {
+		return fmt.Errorf("data set %s needs a path: %s", d.Name, d.Files)
+	}
+	return fmt.Errorf("data set %s needs a path: the folder with %s", d.Name, d.Files)
+}
+
+// open loads the set from where the spec says.
+func (d *dataset) open(spec Spec) (*Pair, error) {
+	if d.Bundled {
+		return d.load(folder{testdata.FashionMNISTSmall(), "bundled " + d.Name}, d.base, spec)
+	}
+	if d.loadPath != nil {
+		return d.loadPath(spec)
+	}
+	f, err := openFolder(spec.Path, d.folder)
+	if err != nil {
+		return nil, err
+	}
+	return d.load(f, d.base, spec)
 }
 
 func lookup(name string) (*dataset, error) {

@@ -34,6 +34,7 @@ const (
 	TypePhase      = "phase" // a phase has ended
 	TypeData       = "data"  // something about the data is worth saying
 	TypeCheckpoint = "checkpoint"
+	TypeAnomaly    = "anomaly" // an update was left out
 	TypeEnd        = "end"
 )
 
@@ -99,7 +100,7 @@ type Event struct {
 	WallSeconds float64   `json:"wall_seconds"` // training time since the start of the run
 	Epoch       int       `json:"epoch"`        // completed epochs
 	Updates     int       `json:"updates"`
-	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch
+	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch; anomaly: skip, rollback
 	From        int       `json:"from,omitempty"`       // growth: batch before
 	To          int       `json:"to,omitempty"`         // growth: batch after
 	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
@@ -140,6 +141,7 @@ type Summary struct {
 	WallSeconds      float64 `json:"wall_seconds"`
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
+	Anomalies        int     `json:"anomalies,omitempty"` // updates left out by train.on_anomaly
 	// DataWait is the share of the wall time that the devices of the first process waited for data decoded meanwhile.
 	DataWait     *float64 `json:"data_wait,omitempty"`
 	ImageDecoder string   `json:"image_decoder,omitempty"` // what decoded image files, whose bits depend on it
