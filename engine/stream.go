@@ -26,6 +26,7 @@ type stream struct {
 	feeds    []*feed   // of each worker
 	closed   bool
 	decoders sync.WaitGroup
+	images   int64 // decoded so far
 }
 
 // feed is what one worker is going to gather.
@@ -229,6 +230,7 @@ func (s *stream) decode() {
 		err := s.set.Source.Decode(slot.bytes[at*size:(at+1)*size:(at+1)*size], sample, view)
 		s.mu.Lock()
 		slot.busy--
+		s.images++
 		if err != nil && slot.err == nil {
 			slot.err = err
 			slot.drop()
@@ -258,19 +260,6 @@ func (s *stream) urgent() *slot {
 		}
 	}
 	return nil
-}
-
-// waited is how long the workers have waited for leaves so far, all together.
-func (s *stream) waited() (sum time.Duration) {
-	if s == nil {
-		return 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.feeds {
-		sum += f.waited
-	}
-	return sum
 }
 
 // close ends the decoders.

@@ -27,10 +27,11 @@ type hidden struct {
 	name   string
 	broken int32 // an image that cannot be decoded; 0: none
 	pause  time.Duration
+	always bool // with every image, not with some
 }
 
 func (h *hidden) Decode(dst []byte, i int, v data.View) error {
-	if h.pause > 0 && i%7 == 0 {
+	if h.pause > 0 && (i%7 == 0 || h.always) {
 		time.Sleep(h.pause)
 	}
 	if int32(i) == h.broken && i > 0 {
@@ -188,6 +189,25 @@ func TestWaitingIsTold(t *testing.T) {
 	sum := tr.summary(r)
 	if sum.DataWait == nil || !(*sum.DataWait > 0 && *sum.DataWait <= 1) || sum.ImageDecoder != "none" {
 		t.Errorf("summary: a wait of %v, decoded by %q", sum.DataWait, sum.ImageDecoder)
+	}
+}
+
+// Data that come slowly are no device that hangs; data that do not come are told apart from one.
+func TestSlowDataAreNoHangingDevice(t *testing.T) {
+	for _, c := range []struct {
+		pause time.Duration
+		want  string
+	}{{100 * time.Millisecond, ""}, {6 * time.Second, "waits for data: no image was decoded for 1.5s"}} {
+		r := parseRecipe(t, smallText, "data.augment=[random_resized_crop]", "model.name=linear")
+		pair := smallPair(r)
+		source := pair.Train.Source.(*hidden)
+		source.pause, source.always = c.pause, true
+		tr := startTrainerOn(t, r, pair, devicetest.Open(t, 1), Options{Timeout: 1500 * time.Millisecond}, &tape{})
+		err := tr.computeLeaves() // 64 images
+		var device *DeviceError
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &device)) {
+			t.Errorf("%v an image: %v; want %q", c.pause, err, c.want)
+		}
 	}
 }
 
