@@ -82,10 +82,10 @@ func (j *leaves) gathers(w *worker) {
 		if !f.owns(w, j.first+i) {
 			continue
 		}
-		leaf, copy, _ := f.view(j.first + i)
+		leaf, copy, kind := j.view(f, i)
 		draw := j.draw
 		draw.Copy = copy
-		w.expect(f.train, j.augment, draw, j.samples(f, leaf))
+		w.expect(f.train, f.augmentOf(kind, j.augment), draw, j.samples(f, leaf))
 	}
 	size := f.leaf.Capacity
 	for i := range j.ahead.slots {
@@ -116,8 +116,8 @@ func (j *leaves) expectUpcoming(w *worker) {
 			if !f.owns(w, place) {
 				continue
 			}
-			_, copy, _ := f.view(place)
-			w.expect(f.train, j.augment, methods.Draw{Seed: j.draw.Seed, Epoch: epoch, Copy: copy}, u.indices[i*size:(i+1)*size])
+			_, copy, kind := f.view(place)
+			w.expect(f.train, f.augmentOf(kind, j.augment), methods.Draw{Seed: j.draw.Seed, Epoch: epoch, Copy: copy}, u.indices[i*size:(i+1)*size])
 		}
 	}
 }

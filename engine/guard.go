@@ -179,6 +179,7 @@ func (t *trainer) rollBack() (updates int, err error) {
 	then := t.at
 	t.at = was
 	t.at.Batch, t.at.LRScale, t.at.Watch.Loss, t.at.Watch.Gradient = then.Batch, then.LRScale, then.Watch.Loss, then.Watch.Gradient
+	t.at.Before = was.Updates - then.Updates + then.Before // so that step rule and methods count on from their state
 	if then.Phase != was.Phase {
 		return 0, errors.New("the newest is of the phase before")
 	}

@@ -184,6 +184,10 @@ func TestRollback(t *testing.T) {
 	if len(events) != 1 || events[0].Updates != 6 || !strings.Contains(events[0].Message, "back to the parameters after 4 updates") {
 		t.Fatalf("events %+v", events)
 	}
+	var at progress
+	if err := decode(want, metaProgress, &at); err != nil || at.Before != 2 {
+		t.Errorf("the step rule counts %d updates less than the run, %v; want the 2 that were undone", at.Before, err)
+	}
 	byHand := g
 	byHand.from, byHand.spoil = movedOn(t, before, g), nil
 	_, got := byHand.must(t)
@@ -227,7 +231,7 @@ func movedOn(t *testing.T, ck *checkpoint.Checkpoint, g guardedRun) *checkpoint.
 // A run with anomalies that stops at any update and goes on has the bits of one that does not stop.
 func TestResumeWithAnomalies(t *testing.T) {
 	for _, policy := range []string{"skip", "rollback"} {
-		for _, method := range []string{"", "absa", "conadv", "gns", "sam"} {
+		for _, method := range []string{"", "absa", "conadv", "gns", "sam", "lamb"} {
 			t.Run(policy+" "+method, func(t *testing.T) {
 				g := guardedRun{sets: []string{"train.on_anomaly=" + policy, "train.anomaly_z=8"}, method: method, spoil: map[int64]float32{12: nan, 16: nan}}
 				_, want := g.must(t)

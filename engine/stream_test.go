@@ -92,6 +92,9 @@ func TestStreamedDataAreThoseInMemory(t *testing.T) {
 			for i := range got {
 				r := smallRecipe(t, method)
 				r.Data.Augment = []string{"flip"}
+				if method == "conadv, view" { // whose cutout only kernels know
+					r = parseRecipe(t, smallText, "methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip]}]", "data.augment=[flip]")
+				}
 				pair := smallPair(r)
 				if i == 1 {
 					pair = &data.Pair{Train: streamed(pair.Train), Test: streamed(pair.Test)}
@@ -211,10 +214,46 @@ func TestSlowDataAreNoHangingDevice(t *testing.T) {
 	}
 }
 
+// A further view of streamed data is drawn as the others are; what only kernels do is refused.
+func TestViewsOfStreamedData(t *testing.T) {
+	train := func(view string, augment ...string) error {
+		r := parseRecipe(t, smallText+"methods: [conadv: {epsilon: 0.1, step: 0.1, view: ["+view+"]}]\n", "train.epochs=1")
+		r.Data.Augment = augment
+		pair := smallPair(r)
+		net, err := newNetwork(r.Model.Name, pair.Train)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := newFleet(net, devicetest.Open(t, 2), configOf(r, Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.close()
+		if err := f.load(pair, false); err != nil {
+			t.Fatal(err)
+		}
+		tr, err := newTrainer(f, r, &tape{})
+		if err != nil {
+			return err
+		}
+		defer tr.free()
+		return tr.computeLeaves()
+	}
+	for _, c := range []struct{ view, augment, want string }{
+		{"random_resized_crop, flip", "random_resized_crop", ""}, {"flip", "random_resized_crop", ""}, {"flip, cutout", "flip", ""},
+		{"flip, cutout", "random_resized_crop", "its view is [flip cutout]"}, {"random_resized_crop", "flip", "which data.augment has not"},
+	} {
+		err := train(c.view, c.augment)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("view %s of %s: %v; want %q", c.view, c.augment, err, c.want)
+		}
+	}
+}
+
 // Training foresees which leaves come next: but for the first of the run, no worker gets one that was not planned.
 func TestLeavesAreForeseen(t *testing.T) {
 	for _, sets := range [][]string{nil, {"batch.drop_last=true", "batch.size=96"}, {"batch.size=96"}, {"batch.sync_bn=true", "batch.ghost=32", "batch.size=96"},
-		{"methods=[batchaug: {copies: 3}]"}} {
+		{"methods=[batchaug: {copies: 3}]"}, {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [random_resized_crop]}]"}} {
 		r := parseRecipe(t, smallText, append(sets, "data.augment=[random_resized_crop]", "train.epochs=9")...)
 		tr := startTrainer(t, r, smallPair(r), 2, &tape{})
 		s := tr.fleet.train.stream

@@ -71,17 +71,21 @@ var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "forwardgr
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
-	"guarded":       {"train.on_anomaly=skip", "train.anomaly_z=30"},
-	"bf16":          {"train.precision=bf16"},
-	"tf32":          {"train.precision=tf32"},
-	"drop_last":     {"batch.drop_last=true"},
-	"fold scaled":   {"batch.running=scaled"},
-	"fold mean":     {"batch.running=mean"},
-	"local losses":  {"model.name=local-cnn"},
-	"streamed":      {"data.augment=[random_resized_crop, flip]"},
-	"streamed, abs": {"data.augment=[random_resized_crop, flip]", "methods=[" + settings["abs"] + "]"}, // probes, and a batch that grows
-	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
-	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
+	"guarded":                  {"train.on_anomaly=skip", "train.anomaly_z=30"},
+	"bf16":                     {"train.precision=bf16"},
+	"tf32":                     {"train.precision=tf32"},
+	"batchaug, norm of a copy": {"methods=[batchaug: {copies: 3, adapt_grad_norm: 2}]"},
+	"sam, per lane":            {"methods=[sam: {rho: 2, per_lane: true}]"},
+	"smallloss, threshold":     {"methods=[smallloss: {rule: threshold, min_loss: 1.3}]", "batch.drop_last=true"},
+	"conadv, view":             {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
+	"drop_last":                {"batch.drop_last=true"},
+	"fold scaled":              {"batch.running=scaled"},
+	"fold mean":                {"batch.running=mean"},
+	"local losses":             {"model.name=local-cnn"},
+	"streamed":                 {"data.augment=[random_resized_crop, flip]"},
+	"streamed, abs":            {"data.augment=[random_resized_crop, flip]", "methods=[" + settings["abs"] + "]"}, // probes, and a batch that grows
+	"sync_bn":                  {"batch.sync_bn=true", "batch.ghost=32"},
+	"sync_bn, absa":            {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
 }
 
 func TestEveryMethodIsEnrolled(t *testing.T) {

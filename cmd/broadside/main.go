@@ -97,7 +97,7 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "list", Title: "What there is:"})
-	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newCurvature(), newReport(), newCompare(), newBench()} {
+	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newCurvature(), newReport(), newCompare(), newPlot(), newBench()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

@@ -79,7 +79,7 @@ func TestCompareUnendedAndNames(t *testing.T) {
 	if c.Runs[0].Name != first || c.Runs[1].Name != second {
 		t.Errorf("names %q and %q; want the paths", c.Runs[0].Name, c.Runs[1].Name)
 	}
-	last := c.Runs[1].epochs[len(c.Runs[1].epochs)-1]
+	last := c.Runs[1].curves.epochs[len(c.Runs[1].curves.epochs)-1]
 	if s := c.Runs[1].Summary; c.Runs[1].Ended || s.Updates != last.Updates || s.TestAccuracy != *last.TestAccuracy || s.BestTestAccuracy < s.TestAccuracy {
 		t.Errorf("a run that has not ended: %+v; its last epoch %+v", s, last)
 	}
