@@ -176,6 +176,9 @@ func (t *trainer) rollBack() (updates int, err error) {
 	if err := t.restore(ck); err != nil {
 		return 0, err
 	}
+	if err := t.startMethods(); err != nil { // where that is before the first update
+		return 0, err
+	}
 	then := t.at
 	t.at = was
 	t.at.Batch, t.at.LRScale, t.at.Watch.Loss, t.at.Watch.Gradient = then.Batch, then.LRScale, then.Watch.Loss, then.Watch.Gradient

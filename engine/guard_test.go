@@ -205,6 +205,20 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// Before the first update methods act as at the start of the run: here one measures.
+func TestRollbackToTheStart(t *testing.T) {
+	g := guardedRun{sets: []string{"train.on_anomaly=rollback"}, method: "sgs", stopAt: 1}
+	_, first := g.must(t)
+	g.spoil, g.stopAt = map[int64]float32{2: nan}, 2
+	events, second := g.must(t)
+	if len(events) != 1 || !strings.Contains(events[0].Message, "back to the parameters after 0 updates") {
+		t.Fatalf("events %+v", events)
+	}
+	if want, got := first.Meta[metaMethod+"sgs"], second.Meta[metaMethod+"sgs"]; want != got || strings.Contains(got, "[1,1,1,") {
+		t.Errorf("factors %s; at the start of the run they were %s", got, want)
+	}
+}
+
 // movedOn returns a checkpoint of a run at the place among the samples after its update 7, which was left out.
 func movedOn(t *testing.T, ck *checkpoint.Checkpoint, g guardedRun) *checkpoint.Checkpoint {
 	t.Helper()

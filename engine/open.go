@@ -144,7 +144,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
-	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+guardVectors(r)+t.twice.vectors()+t.copyNorms.vectors()); err != nil {
+	if err := f.checkMemory(t.plannedBatch(), t.vectors(r, rule)); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -167,6 +167,11 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	return t, t.twice.alloc()
 }
 
+// vectors counts the memories of the parameters' size that training needs besides the gradient sums.
+func (t *trainer) vectors(r *recipe.Recipe, rule optim.Rule) int {
+	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors()
+}
+
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
 // resolves the recipe: every option of its methods is written out.
 func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, error) {
@@ -176,7 +181,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	}
 	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
 		dropLast: r.Batch.DropLast, lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates,
-		saveEvery: minutes(r.Checkpoint.EveryMinutes)},
+		saveEvery: minutes(r.Checkpoint.EveryMinutes), keepBest: r.Checkpoint.Best},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)
@@ -261,31 +266,47 @@ func (t *trainer) openHooks() error {
 func openMethods(r *recipe.Recipe) ([]method, error) {
 	var out []method
 	var infos []methods.Info
-	for i, entry := range r.Methods {
-		info, ok := methods.Lookup(entry.Name)
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", entry.Pos(), suggest.Unknown("method", entry.Name, methods.Names()))
-		}
-		options := info.Options()
-		if err := recipe.Decode(entry, options); err != nil {
-			return nil, err
-		}
-		if l, ok := options.(methods.Lengthener); ok {
-			r.Lengthen(l.Lengthen(r.Batch.Size))
-		}
-		m, err := info.New(options)
+	for i := range r.Methods {
+		m, err := openMethod(r, i)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", entry.Pos(), err)
-		}
-		if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil { // all options written out
 			return nil, err
 		}
-		if c, ok := m.(methods.Claimer); ok {
-			info.Claims = c.Claims()
-		}
-		out, infos = append(out, method{info, m}), append(infos, info)
+		out, infos = append(out, m), append(infos, m.info)
 	}
 	return out, methods.CheckConflicts(infos)
+}
+
+// openMethod makes a method of the recipe, in which it writes out all its options.
+func openMethod(r *recipe.Recipe, i int) (method, error) {
+	entry := r.Methods[i]
+	info, options, err := optionsOf(entry)
+	if err != nil {
+		return method{}, err
+	}
+	if l, ok := options.(methods.Lengthener); ok {
+		r.Lengthen(l.Lengthen(r.Batch.Size))
+	}
+	m, err := info.New(options)
+	if err != nil {
+		return method{}, fmt.Errorf("%s: %w", entry.Pos(), err)
+	}
+	if r.Methods[i], err = recipe.NewMethod(entry.Name, options); err != nil {
+		return method{}, err
+	}
+	if c, ok := m.(methods.Claimer); ok {
+		info.Claims = c.Claims()
+	}
+	return method{info, m}, nil
+}
+
+// optionsOf returns a method's description, and its options with the recipe's values.
+func optionsOf(entry recipe.Method) (methods.Info, any, error) {
+	info, ok := methods.Lookup(entry.Name)
+	if !ok {
+		return info, nil, fmt.Errorf("%s: %w", entry.Pos(), suggest.Unknown("method", entry.Name, methods.Names()))
+	}
+	options := info.Options()
+	return info, options, recipe.Decode(entry, options)
 }
 
 // openSchedule makes the recipe's schedule and lets the methods wrap it.
@@ -306,13 +327,21 @@ func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	return out, nil
 }
 
+// checkOptimizer refuses what is no optimizer.
+func checkOptimizer(name string) error {
+	if name == "sgd" {
+		return nil
+	}
+	if _, ok := methods.Lookup(name); ok {
+		return fmt.Errorf("optimizer.name is %s: other step rules than sgd are methods; write 'methods: [%s: {}]' and leave optimizer.name sgd", name, name)
+	}
+	return fmt.Errorf("optimizer.name: %w", suggest.Unknown("optimizer", name, []string{"sgd"}))
+}
+
 // openRule makes the recipe's step rule, or that of the method that replaces it.
 func (t *trainer) openRule(o recipe.Optimizer) (optim.Rule, error) {
-	if o.Name != "sgd" {
-		if _, ok := methods.Lookup(o.Name); ok {
-			return nil, fmt.Errorf("optimizer.name is %s: other step rules than sgd are methods; write 'methods: [%s: {}]' and leave optimizer.name sgd", o.Name, o.Name)
-		}
-		return nil, suggest.Unknown("optimizer", o.Name, []string{"sgd"})
+	if err := checkOptimizer(o.Name); err != nil {
+		return nil, err
 	}
 	exclude, err := optim.Roles(o.DecayExclude)
 	if err != nil {

@@ -217,7 +217,9 @@ func (t *trainer) average() error {
 	if err != nil {
 		return err
 	}
-	t.at.Test, t.at.TestLoss, t.at.Best = e.Accuracy, e.Loss, max(t.at.Best, e.Accuracy)
+	if err := t.evaluated(e); err != nil {
+		return err
+	}
 	return t.phaseEnded("average", e.Accuracy)
 }
 

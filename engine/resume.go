@@ -41,7 +41,7 @@ func sameRecipe(stored, given string) error {
 		if !strings.HasPrefix(x, " ") {
 			section, _, _ = strings.Cut(x, ":")
 		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:")
+		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:") || strings.HasPrefix(x, "  best:")
 		if x != y && !free {
 			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
 				section, strings.TrimSpace(y), strings.TrimSpace(x))

@@ -97,11 +97,7 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 
 // trainOn is a run on a fleet.
 func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
-	run := &runDir{path: o.RunDir, note: o.why, progress: o.Progress, draw: o.TensorBoard,
-		keeper: keeper{dir: checkpoint.Dir(filepath.Join(o.RunDir, checkpointDir)), keep: r.Checkpoint.Keep}}
-	if r.Train.OnAnomaly == "rollback" {
-		run.every = r.Checkpoint.EveryUpdates
-	}
+	run := newRunDir(r, o)
 	if rank, _ := join.Processes(); rank == 0 { // the first process writes, the others read at most
 		if err := run.check(o.Resume); err != nil {
 			return nil, err
@@ -175,6 +171,7 @@ func RunRecipe(runDir string, sets []string) (*recipe.Recipe, error) {
 // runDir is a run directory as the trainer's sink.
 type runDir struct {
 	path     string
+	absent   bool   // when it was looked at, before the run began
 	note     string // of the resume
 	recipe   []byte
 	log      *telemetry.EventLog
@@ -186,6 +183,15 @@ type runDir struct {
 
 var _ sink = (*runDir)(nil)
 
+func newRunDir(r *recipe.Recipe, o Options) *runDir {
+	d := &runDir{path: o.RunDir, note: o.why, progress: o.Progress, draw: o.TensorBoard,
+		keeper: keeper{dir: checkpoint.Dir(filepath.Join(o.RunDir, checkpointDir)), keep: r.Checkpoint.Keep}}
+	if r.Train.OnAnomaly == "rollback" {
+		d.every = r.Checkpoint.EveryUpdates
+	}
+	return d
+}
+
 // check refuses to start over an existing run, or to resume where there is none.
 func (d *runDir) check(resume bool) error {
 	if d.path == "" {
@@ -195,6 +201,8 @@ func (d *runDir) check(resume bool) error {
 		return fmt.Errorf("run directory %s is a file: name another with --run", d.path)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("run directory: %w", err)
+	} else {
+		d.absent = err != nil
 	}
 	if resume {
 		if !d.has(telemetry.RecipeFile) {
@@ -224,8 +232,8 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 			return err
 		}
 	} else {
-		if err := os.MkdirAll(d.path, 0o755); err != nil {
-			return fmt.Errorf("run directory: %w", err)
+		if err := d.claim(); err != nil {
+			return err
 		}
 		if err := telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
 			return err
@@ -245,6 +253,24 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	d.log.Wall = t.wall
 	if d.draw {
 		d.openBoard(t.at.Updates)
+	}
+	return nil
+}
+
+// claim makes the directory. Of two runs that find a name free and begin at the same time one is refused.
+func (d *runDir) claim() error {
+	err := os.MkdirAll(filepath.Dir(d.path), 0o755)
+	if err == nil {
+		err = os.Mkdir(d.path, 0o755)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		if d.absent {
+			return fmt.Errorf("%s: another run has just begun there: name another directory with --run", d.path)
+		}
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
 	}
 	return nil
 }

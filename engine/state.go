@@ -34,26 +34,14 @@ const optimizerPrefix = "broadside."
 // save writes everything that a resume needs into a checkpoint. Parameters and running statistics
 // carry PyTorch's names and layouts.
 func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
-	ck := &checkpoint.Checkpoint{Tensors: map[string]*tensor.Dense{}, Meta: map[string]string{
-		metaFormat: "pt", metaModel: t.fleet.net.Name, metaRecipe: string(recipe)}}
-	in := t.fleet.net.Input
-	values := map[string]any{metaInput: [3]int{in.H, in.W, in.C}, metaClasses: t.fleet.net.Classes, metaProgress: t.at}
+	values := map[string]any{}
 	for _, m := range t.methods {
 		if r, ok := m.Method.(methods.Resumable); ok {
 			values[metaMethod+m.info.Name] = r.State()
 		}
 	}
-	for key, v := range values {
-		raw, err := json.Marshal(v)
-		if err != nil {
-			return nil, fmt.Errorf("writing %s: %w", key, err)
-		}
-		ck.Meta[key] = string(raw)
-	}
-	if words := t.fleet.imageDecoder(); words != "" {
-		ck.Meta[metaDecoder] = words
-	}
-	if err := t.fleet.saveNetwork(ck, t.at.Updates); err != nil {
+	ck, err := t.saveModel(recipe, values)
+	if err != nil {
 		return nil, err
 	}
 	for i, slot := range t.updater.rule.Slots() {
@@ -69,6 +57,25 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 		return nil, err
 	}
 	return ck, kernels.Sync(t.fleet.dev) // what was read may be worth nothing
+}
+
+// saveModel writes the network, where training stands, and further values: all that eval, curvature and PyTorch need.
+func (t *trainer) saveModel(recipe []byte, values map[string]any) (*checkpoint.Checkpoint, error) {
+	ck := &checkpoint.Checkpoint{Tensors: map[string]*tensor.Dense{}, Meta: map[string]string{
+		metaFormat: "pt", metaModel: t.fleet.net.Name, metaRecipe: string(recipe)}}
+	in := t.fleet.net.Input
+	values[metaInput], values[metaClasses], values[metaProgress] = [3]int{in.H, in.W, in.C}, t.fleet.net.Classes, t.at
+	for key, v := range values {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", key, err)
+		}
+		ck.Meta[key] = string(raw)
+	}
+	if words := t.fleet.imageDecoder(); words != "" {
+		ck.Meta[metaDecoder] = words
+	}
+	return ck, t.fleet.saveNetwork(ck, t.at.Updates)
 }
 
 func (f *fleet) saveNetwork(ck *checkpoint.Checkpoint, updates int) error {

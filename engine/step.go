@@ -195,6 +195,7 @@ type updater struct {
 	rule    optim.Rule
 	moments *moments   // nil if no method asks
 	damping *damping   // nil if no method asks
+	scaling *scaling   // nil if no method asks
 	steps   *steps     // nil if no method asks
 	guard   *guard     // nil if the recipe wants none
 	measure *lengths   // nil until a method asks
@@ -223,6 +224,9 @@ func (u *updater) alloc(list []method) (err error) {
 		return err
 	}
 	if u.damping, err = newDamping(f, list); err != nil {
+		return err
+	}
+	if u.scaling, err = newScaling(f, list); err != nil {
 		return err
 	}
 	f.whole = u.moments != nil || u.damping != nil
@@ -297,6 +301,9 @@ func (u *updater) update(number, leaves, samples int, lr float64) error {
 	if err := u.damping.apply(sum); err != nil {
 		return err
 	}
+	if err := u.scaling.apply(sum); err != nil {
+		return err
+	}
 	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: factor / float64(samples)})
 	u.hyper.WriteFloats(0, u.cells)
 	u.bind(sum)
@@ -338,6 +345,7 @@ func (u *updater) free() {
 	}
 	u.moments.free()
 	u.damping.free()
+	u.scaling.free()
 	u.steps.free()
 	u.measure.free()
 	if u.pass != nil {

@@ -46,7 +46,7 @@ func TestCBLRByNormsIsLARS(t *testing.T) {
 
 // Transforms and a step rule go together, and each of them counts.
 func TestTransformsBeforeAStepRule(t *testing.T) {
-	list := []string{"lars: {coefficient: 0.1}", "agc: {lambda: 0.02}", "clip: {max_norm: 0.1}"}
+	list := []string{"lars: {coefficient: 0.1}", "agc: {lambda: 0.02}", "clip: {max_norm: 0.1}", "sgs: {samples: 32}"}
 	all := trainWith(t, strings.Join(list, ", "))
 	slices.Reverse(list)
 	if !sameParams(all, trainWith(t, strings.Join(list, ", "))) {

@@ -27,6 +27,7 @@ import (
 //	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
 //	        damp what the lanes disagree on           (methods.Damper)
+//	        scale the gradients within kernels        (methods.Scaler)
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
 //	        tell what the update did                  (methods.StepReader)
@@ -84,6 +85,7 @@ type trainerConfig struct {
 	checkpointEvery int             // updates; 0: not by their number
 	saveEvery       time.Duration   // 0: not by time
 	save            <-chan struct{} // asks for a checkpoint
+	keepBest        bool
 }
 
 // method is a method of the run with its description.
@@ -400,8 +402,7 @@ func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capac
 // endEpoch lets the methods act, evaluates and records.
 func (t *trainer) endEpoch() error {
 	record := t.record()
-	t.at.Epoch++
-	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect, t.at.Watch.Lost = 0, len(t.held), 0, 0, 0
+	t.turnEpoch()
 	t.endEarly(record.TrainAccuracy)
 	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
@@ -418,8 +419,9 @@ func (t *trainer) endEpoch() error {
 		if err != nil {
 			return err
 		}
-		t.at.Test, t.at.TestLoss = e.Accuracy, e.Loss
-		t.at.Best = max(t.at.Best, e.Accuracy)
+		if err := t.evaluated(e); err != nil {
+			return err
+		}
 		record.TestAccuracy, record.TestLoss = &e.Accuracy, &e.Loss
 	}
 	if err := t.tellBad(); err != nil {
@@ -430,6 +432,12 @@ func (t *trainer) endEpoch() error {
 	record.WallSeconds = t.wall()
 	t.startEpoch()
 	return t.sink.Epoch(record)
+}
+
+// turnEpoch goes to the start of the next epoch.
+func (t *trainer) turnEpoch() {
+	t.at.Epoch++
+	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect, t.at.Watch.Lost = 0, len(t.held), 0, 0, 0
 }
 
 func (t *trainer) startEpoch() {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"broadside/engine/methods"
@@ -143,46 +141,4 @@ func explain(w io.Writer, r methodRow) error {
 	return table(w, "OPTION\tDEFAULT\tWHAT", r.Options, func(o recipe.KeyDoc) string {
 		return fmt.Sprintf("%s\t%s\t%s", o.Path[strings.LastIndex(o.Path, ".")+1:], o.Default, o.Doc)
 	})
-}
-
-func newRecipe() *cobra.Command {
-	cmd := &cobra.Command{Use: "recipe", Short: "List the recipe's keys, or show a recipe as it resolves",
-		Example: "  broadside recipe keys\n  broadside recipe show quickstart"}
-	keys := listing("keys", "List every key with its default", func() ([]recipe.KeyDoc, error) { return recipe.Keys(), nil },
-		"KEY\tTYPE\tDEFAULT\tWHAT", func(k recipe.KeyDoc) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s", k.Path, k.Type, k.Default, k.Doc)
-		})
-	keys.Example = examples("broadside recipe keys")
-	cmd.AddCommand(keys, newRecipeShow())
-	return group(cmd)
-}
-
-func newRecipeShow() *cobra.Command {
-	var sets []string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "show RECIPE", Short: "Print a recipe with every default filled in",
-		Example: "  broadside recipe show cifar10-absa --set batch.size=256", Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			r, err := recipe.Load(a[0], sets)
-			if err != nil {
-				return err
-			}
-			text, err := r.YAML()
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				if text, err = yaml.YAMLToJSON(text); err != nil {
-					return fmt.Errorf("recipe %s as JSON: %w", a[0], err)
-				}
-				return printJSON(cmd.OutOrStdout(), json.RawMessage(text))
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
-		},
-	}
-	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key (may be repeated)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
 }

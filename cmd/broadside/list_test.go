@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 )
@@ -81,34 +79,5 @@ func TestRecipeShow(t *testing.T) {
 		if r.Name != name || r.Train.Seed != 12345 || len(r.Methods) != strings.Count(text, "\n  - ") {
 			t.Errorf("%s as JSON: %+v", name, r)
 		}
-	}
-}
-
-// Every command has help with an example of itself.
-func TestHelp(t *testing.T) {
-	t.Chdir(t.TempDir())
-	var visit func(cmd *cobra.Command)
-	visit = func(cmd *cobra.Command) {
-		path := cmd.CommandPath()
-		out := must(t, append(strings.Fields(path)[1:], "--help")...)
-		_, example, ok := strings.Cut(out, "Examples:\n")
-		example, _, _ = strings.Cut(example, "\n\n")
-		if !ok || cmd.Short == "" {
-			t.Errorf("%s --help has no example: %q", path, out)
-		}
-		for _, l := range strings.Split(example, "\n") {
-			if !strings.HasPrefix(l, "  "+path+" ") && l != "  "+path {
-				t.Errorf("%s --help has the example %q", path, l)
-			}
-		}
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() && c.Name() != "help" {
-				visit(c)
-			}
-		}
-	}
-	visit(newRoot())
-	if out := must(t); !strings.Contains(out, "Training and measuring:") {
-		t.Errorf("broadside alone printed %q", out)
 	}
 }

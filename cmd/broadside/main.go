@@ -90,21 +90,28 @@ func newRoot() *cobra.Command {
 		Long: `Broadside trains neural networks with very large batches, without losing
 accuracy and without tuning: it watches the curvature of the loss, grows the
 batch when the loss gets flatter, and trains on adversarial examples.`,
-		Example:           "  broadside train quickstart\n  broadside eval runs/quickstart\n  broadside doctor",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Example:       "  broadside train quickstart\n  broadside eval runs/quickstart\n  broadside doctor",
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "list", Title: "What there is:"})
-	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newCurvature(), newReport(), newCompare(), newPlot(), newBench()} {
-		c.GroupID = "work"
-		root.AddCommand(c)
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"train", "Train:", []*cobra.Command{newTrain(), newSweep(), newLRFind()}},
+		{"work", "Look at runs and measure:", []*cobra.Command{newServe(), newReport(), newCompare(), newPlot(), newEval(), newCurvature()}},
+		{"list", "Recipes, and what they can name:", []*cobra.Command{newRecipe(), newMethods(), newModels(), newData()}},
+		{"self", "This machine and program:", []*cobra.Command{newDoctor(), newBench(), newCompletion()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
 	}
-	for _, c := range []*cobra.Command{newModels(), newMethods(), newData(), newRecipe(), newDoctor()} {
-		c.GroupID = "list"
-		root.AddCommand(c)
-	}
+	root.SetHelpCommandGroupID("self")
+	complete(root)
 	return group(root)
 }
 

@@ -53,24 +53,41 @@ func (f *sweepFlags) run(cmd *cobra.Command, recipe string) error {
 	if err != nil {
 		return err
 	}
-	if _, size := join.Processes(); size > 1 {
-		return usageError{errors.New("a sweep runs in one process: start each of its runs with train instead"), cmd.CommandPath()}
+	if err := oneProcess(cmd); err != nil {
+		return err
 	}
 	runs, err := f.plan(cmd, recipe)
 	if err != nil {
 		return err
 	}
 	if !f.dryRun {
-		err = sweep.Train(cmd.Context(), runs, func(number int, r *sweep.Run) engine.Options {
-			fmt.Fprintf(cmd.ErrOrStderr(), "run %d of %d: %s\n", number, len(runs), r.Dir)
-			o.Progress, o.TensorBoard = telemetry.NewProgress(cmd.ErrOrStderr()), true
-			return o
-		})
-		if err != nil {
-			return fmt.Errorf("%w (the same command goes on with the sweep)", err)
+		o.TensorBoard = true
+		if err := trainRuns(cmd, runs, o); err != nil {
+			return err
 		}
 	}
 	return f.print(cmd.OutOrStdout(), runs)
+}
+
+// oneProcess refuses several runs in several processes.
+func oneProcess(cmd *cobra.Command) error {
+	if _, size := join.Processes(); size > 1 {
+		return usageError{errors.New("several runs are trained in one process: start each with a train of its own instead"), cmd.CommandPath()}
+	}
+	return nil
+}
+
+// trainRuns trains runs one after the other.
+func trainRuns(cmd *cobra.Command, runs []*sweep.Run, o engine.Options) error {
+	err := sweep.Train(cmd.Context(), runs, func(number int, r *sweep.Run) engine.Options {
+		fmt.Fprintf(cmd.ErrOrStderr(), "run %d of %d: %s\n", number, len(runs), r.Dir)
+		o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+		return o
+	})
+	if err != nil {
+		return fmt.Errorf("%w (the same command goes on)", err)
+	}
+	return nil
 }
 
 // plan reads the flags and finds the runs.
@@ -83,15 +100,22 @@ func (f *sweepFlags) plan(cmd *cobra.Command, recipe string) ([]*sweep.Run, erro
 		}
 		axes = append(axes, a)
 	}
-	var seeds []uint64
-	for _, s := range f.seeds {
-		seeds = append(seeds, uint64(s))
-	}
 	if f.dir == "" {
-		name := strings.TrimSuffix(filepath.Base(recipe), filepath.Ext(recipe))
-		f.dir = filepath.Join("runs", name+"-sweep")
+		f.dir = runsOf(recipe, "-sweep")
 	}
-	return sweep.Plan(recipe, axes, seeds, f.dir)
+	return sweep.Plan(recipe, axes, seedsOf(f.seeds), f.dir)
+}
+
+// runsOf is the default directory of several runs of a recipe.
+func runsOf(recipe, suffix string) string {
+	return filepath.Join("runs", strings.TrimSuffix(filepath.Base(recipe), filepath.Ext(recipe))+suffix)
+}
+
+func seedsOf(flag []uint) (out []uint64) {
+	for _, s := range flag {
+		out = append(out, uint64(s))
+	}
+	return out
 }
 
 // print prints the runs of a dry run, else what the points came to.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -55,7 +54,8 @@ func newTrain() *cobra.Command {
 	var logs logFlags
 	var sets []string
 	var runDir string
-	var resume, asJSON bool
+	var resume, dryRun, asJSON bool
+	var seeds []uint
 	var stepTimeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
@@ -66,11 +66,18 @@ The run directory receives recipe.yaml, events.jsonl with an object of JSON for
 every epoch, growth, probe and checkpoint as it happens, an event file for
 TensorBoard (tensorboard --logdir runs), checkpoints, and at the end
 summary.json, epochs.csv and report.html. --metrics serves what there is to
-tell of the run to Prometheus while it trains.`,
+tell of the run to Prometheus while it trains.
+
+Without --run a run gets a directory of its own, runs/NAME or the next of
+runs/NAME-2, -3 and so on, and says which; no run is ever overwritten. --dry-run
+makes two updates, prints memory, updates and time, and leaves nothing behind.
+--seeds trains the recipe once for each seed and prints mean and deviation.`,
 		Example: `  broadside train quickstart
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume
   broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5
+  broadside train my.yaml --dry-run
+  broadside train my.yaml --seeds 1,2,3 --run runs/my-seeds
   broadside train my.yaml --metrics 127.0.0.1:9400 --tensorboard=false`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -78,22 +85,37 @@ tell of the run to Prometheus while it trains.`,
 			if err != nil {
 				return err
 			}
+			if stepTimeout < 0 {
+				return usageError{fmt.Errorf("--step-timeout %v: must be 0 or more", stepTimeout), cmd.CommandPath()}
+			}
+			save, done := saveSignal()
+			defer done()
+			o.StepTimeout, o.Save = stepTimeout, save
+			if len(seeds) > 0 {
+				if logs.metrics != "" {
+					return usageError{errors.New("--metrics is of one run: leave out --seeds"), cmd.CommandPath()}
+				}
+				o.TensorBoard = logs.tensorboard
+				return trainSeeds(cmd, a, seedRuns{o, sets, seeds, runDir, dryRun, asJSON})
+			}
 			r, err := trainRecipe(a, sets, runDir, resume)
 			if err != nil {
 				return err
 			}
-			if runDir == "" {
-				runDir = filepath.Join("runs", r.Name)
+			name := runDir == ""
+			if name {
+				runDir = nameRun(r.Name, resume)
 			}
-			if stepTimeout < 0 {
-				return usageError{fmt.Errorf("--step-timeout %v: must be 0 or more", stepTimeout), cmd.CommandPath()}
+			o.RunDir, o.Resume = runDir, resume
+			if dryRun {
+				p, err := engine.DryRun(cmd.Context(), r, o)
+				return finish(cmd, asJSON, p, err, printPlan)
 			}
-			o.RunDir, o.Resume, o.StepTimeout = runDir, resume, stepTimeout
-			save, done := saveSignal()
-			defer done()
-			o.Save = save
 			if err := logs.start(cmd, &o); err != nil {
 				return err
+			}
+			if name && o.Progress != nil {
+				o.Progress = &named{o.Progress, cmd.ErrOrStderr(), runDir}
 			}
 			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
@@ -110,10 +132,12 @@ tell of the run to Prometheus while it trains.`,
 	device.add(cmd)
 	logs.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
-	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
+	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME, or runs/NAME-2 and so on where that exists; with --resume the last of them)")
 	cmd.Flags().DurationVar(&stepTimeout, "step-timeout", 30*time.Minute, "how long training may make no headway before the run is given up, with exit status 4; 0: for ever")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary as JSON")
+	cmd.Flags().UintSliceVar(&seeds, "seeds", nil, "train once for each of these seeds, as in 1,2,3, in RUN/seed-1 and so on (default runs/NAME-seeds); the same command goes on after a stop")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, make two updates, print the plan with memory and time; leaves nothing behind")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary, or the plan, as JSON")
 	return cmd
 }
 
@@ -134,9 +158,11 @@ type modelFlags struct {
 	deviceFlags
 	sets []string
 	json bool
+	best bool
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.best, "best", false, "take a run's best checkpoint by test accuracy, which checkpoint.best true keeps, instead of its newest")
 	f.deviceFlags.add(cmd)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override a key of the run's recipe, as in --set data.path=DIR (may be repeated)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
@@ -147,6 +173,11 @@ func (f *modelFlags) open(cmd *cobra.Command, checkpoint string) (*engine.Model,
 	o, err := f.options(cmd)
 	if err != nil {
 		return nil, err
+	}
+	if f.best {
+		if checkpoint, err = engine.BestCheckpoint(checkpoint); err != nil {
+			return nil, err
+		}
 	}
 	m, err := engine.OpenModel(checkpoint, f.sets, o)
 	if err != nil {
@@ -165,7 +196,7 @@ func newEval() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "eval CHECKPOINT|RUN",
 		Short:   "Evaluate a checkpoint, or a run's newest one, on the test set",
-		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json\n  broadside eval runs/absa --attack pgd --eps 8/255 --steps 10",
+		Example: "  broadside eval runs/quickstart\n  broadside eval runs/absa/checkpoints/step-000003900.safetensors --json\n  broadside eval runs/absa --attack pgd --eps 8/255 --steps 10\n  broadside eval runs/absa --best",
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			under, err := attack.options(cmd)

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // stepName matches the names that Path gives, and those of their temporary files.
@@ -44,6 +45,29 @@ func (d Dir) Save(updates int64, ck *Checkpoint) (string, error) {
 	}
 	path := d.Path(updates)
 	return path, Write(path, ck)
+}
+
+// BestPath is the file of the best checkpoint, which is none of the steps.
+func (d Dir) BestPath() string { return filepath.Join(string(d), "best.safetensors") }
+
+// SaveBest replaces the best checkpoint (see [Write]), making the folder if need be. It removes the temporary files that
+// a dead process left of earlier ones.
+func (d Dir) SaveBest(ck *Checkpoint) error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return fmt.Errorf("checkpoint folder: %w", err)
+	}
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return fmt.Errorf("checkpoint folder: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(d.BestPath())+durable.TemporaryMark) {
+			if err := durable.Remove(filepath.Join(string(d), e.Name())); err != nil {
+				return fmt.Errorf("best checkpoint: %w", err)
+			}
+		}
+	}
+	return Write(d.BestPath(), ck)
 }
 
 // Latest reads the newest checkpoint that verifies. Newer ones that do not are named in its
@@ -119,6 +143,16 @@ func (d Dir) Prune(keep, every int) error {
 		return fmt.Errorf("prune checkpoints: %w", err)
 	}
 	return nil
+}
+
+// Updates is the number of updates that the name of a checkpoint's file tells, and whether it is such a name.
+func Updates(name string) (int64, bool) {
+	match := stepName.FindStringSubmatch(name)
+	if match == nil || match[2] != "" {
+		return 0, false
+	}
+	updates, err := strconv.ParseInt(match[1], 10, 64)
+	return updates, err == nil && filepath.Base(Dir("").Path(updates)) == name // no more leading zeros than Path writes
 }
 
 // list returns the steps of the folder's checkpoints in rising order, and its temporary files with

@@ -50,6 +50,13 @@ type Training interface {
 	// BlockEigenvalues measures the eigenvalue of largest magnitude of each tensor's own diagonal block of the Hessian of
 	// the mean loss, for all tensors but those of some roles. Every tensor takes products of its own.
 	BlockEigenvalues(p Probe, without map[graph.Role]bool) ([]BlockEigenvalue, error)
+	// Layers tells of the convolutions and linear layers, in their order.
+	Layers() []Layer
+	// ReadInputs runs training samples through the network, by the running statistics, and visits the inputs of layers, leaf
+	// by leaf in order. They are good until visit returns. All processes read all of them.
+	ReadInputs(r Reading, visit func(LayerInputs) error) error
+	// SetTensor replaces the values of a parameter tensor, by its number among Tensors.
+	SetTensor(tensor int, values []float32) error
 }
 
 // BlockEigenvalue is that of a tensor's block.
@@ -278,6 +285,14 @@ type Grower interface{ LargestBatch() int }
 // methods may.
 type Transformer interface{ Transform() optim.Transform }
 
+// Scaler multiplies the gradients of convolutions' weights by factors for the places of the kernel, before transforms and
+// step rule. It claims the "gradient scales".
+type Scaler interface {
+	// Scales returns the factors [R][S] of each parameter tensor. Which tensors have any, and how many, is settled by
+	// Prepare; the factors may change with every update.
+	Scales() [][]float32
+}
+
 // GradientEstimator has the gradients of the values that a network marks for it estimated by forward gradients.
 type GradientEstimator interface{ ForwardGradient() }
 
@@ -309,7 +324,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping", "gradient scales".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

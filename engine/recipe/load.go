@@ -41,14 +41,18 @@ func Builtin(name string) ([]byte, error) {
 
 // Load reads the recipe file at path, or the built-in recipe of that name if there is no such file,
 // and applies the overrides in sets ("a.b=c") in order.
-func Load(path string, sets []string) (*Recipe, error) {
+func Load(path string, sets []string) (*Recipe, error) { return Examine(path, sets, nil) }
+
+// Examine is [Load] with a further check of a recipe that could be read, whose mistakes are told with those of the
+// values. An error that begins with a key gets the line of the key.
+func Examine(path string, sets []string, check func(*Recipe) error) (*Recipe, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
 		src, err := readFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading recipe: %w", err)
 		}
-		return Parse(path, src, sets)
+		return parse(path, src, sets, check)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("reading recipe: %w", err)
@@ -57,7 +61,7 @@ func Load(path string, sets []string) (*Recipe, error) {
 	if builtinErr != nil {
 		return nil, notFound(path, err == nil)
 	}
-	return Parse(strings.TrimSuffix(path, ".yaml")+".yaml", src, sets)
+	return parse(strings.TrimSuffix(path, ".yaml")+".yaml", src, sets, check)
 }
 
 func notFound(path string, isDir bool) error {
@@ -86,6 +90,10 @@ func readFile(path string) ([]byte, error) {
 // Parse reads a recipe from text. The name stands for the file in messages, and without its folder
 // and extension it is the default of the recipe's own name. The result is resolved and valid.
 func Parse(name string, text []byte, sets []string) (*Recipe, error) {
+	return parse(name, text, sets, nil)
+}
+
+func parse(name string, text []byte, sets []string, check func(*Recipe) error) (*Recipe, error) {
 	root, err := parseYAML(name, text, true)
 	if err != nil {
 		return nil, err
@@ -102,28 +110,45 @@ func Parse(name string, text []byte, sets []string) (*Recipe, error) {
 	if err := d.err(); err != nil {
 		return nil, err
 	}
-	if err := r.Resolve(); err != nil {
-		return nil, prefixEach(name, err)
+	errs := []error{r.Resolve()}
+	if check != nil {
+		errs = append(errs, check(r))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(placed(name, root, err)...)
 	}
 	return r, nil
 }
 
-// prefixEach puts the file's name before every line of a joined error.
-func prefixEach(name string, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return fmt.Errorf("%s: %w", name, err)
+// placed puts the file's name before every line of a joined error, and the line of the key that it begins with if the
+// file has it. An error that says its place keeps it.
+func placed(name string, root *node, err error) (out []error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			out = append(out, placed(name, root, e)...)
+		}
+		return out
 	}
-	var out []error
-	for _, e := range joined.Unwrap() {
-		out = append(out, fmt.Errorf("%s: %w", name, e))
+	if strings.HasPrefix(err.Error(), name+":") || strings.HasPrefix(err.Error(), setOrigin) {
+		return []error{err}
 	}
-	return errors.Join(out...)
+	at, n := pos{origin: name}, root
+	key, _, _ := strings.Cut(err.Error(), " ")
+	for _, part := range strings.Split(strings.TrimSuffix(key, ":"), ".") {
+		if n = n.find(part); n == nil {
+			return []error{fmt.Errorf("%s: %w", at, err)}
+		}
+	}
+	at.line = n.pos.line
+	return []error{fmt.Errorf("%s: %w", at, err)}
 }
+
+// setOrigin begins the place of an override.
+const setOrigin = "--set "
 
 // override applies one "a.b=c" to the tree, as if the line were in the file.
 func override(root *node, set string) error {
-	origin := "--set " + set
+	origin := setOrigin + set
 	path, text, ok := strings.Cut(set, "=")
 	keys := strings.Split(path, ".")
 	if !ok || slices.Contains(keys, "") {

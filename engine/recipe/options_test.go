@@ -171,6 +171,7 @@ checkpoint:
   every_updates: 500
   keep: 3
   every_minutes: 5
+  best: false
 methods:
   - b: {k: 1e-3, s: "1e-3", "odd key": [a, null, {}]}
   - a: {}
@@ -226,7 +227,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 54 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 55 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -100,6 +100,7 @@ type Checkpoint struct {
 	EveryUpdates int     `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves none by their number"`
 	Keep         int     `yaml:"keep" doc:"newest checkpoints that are kept"`
 	EveryMinutes float64 `yaml:"every_minutes" doc:"minutes between two checkpoints, beside those by updates; 0 saves none by time"`
+	Best         bool    `yaml:"best" doc:"true: also keep checkpoints/best.safetensors, the network as it was at its best test accuracy"`
 }
 
 // Default returns a recipe with every default that does not depend on another key. Data and model

@@ -57,7 +57,7 @@ train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: poly, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, peak: 0.25, warmup_epochs: 0.5, warmup_from: 0.1, after_warmup: true}
-checkpoint: {every_updates: 0, keep: 1, every_minutes: 2.5}
+checkpoint: {every_updates: 0, keep: 1, every_minutes: 2.5, best: true}
 methods:
   - one
   - two: {a: 1}
@@ -71,7 +71,7 @@ methods:
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"poly", []int{3, 6}, 0.5, 0.001, 1, 0.25, 0.5, 0.1, true},
-		Checkpoint: Checkpoint{0, 1, 2.5},
+		Checkpoint: Checkpoint{0, 1, 2.5, true},
 		Methods:    r.Methods,
 	}
 	if !reflect.DeepEqual(r, want) {
@@ -155,7 +155,7 @@ small.yaml:2: unknown key modle; did you mean model?`
 	_, err = Parse("small.yaml", []byte("train: {epochs: 0}"), nil)
 	want = `small.yaml: data.name is missing: name a data set, such as cifar10
 small.yaml: model.name is missing: name a network, such as resnet20
-small.yaml: train.epochs 0 is too few: use 1 or more`
+small.yaml:1: train.epochs 0 is too few: use 1 or more`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}

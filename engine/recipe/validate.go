@@ -19,6 +19,22 @@ const (
 	maxLanes = 64
 )
 
+// choices are the words that keys take, where those are few and the recipe's own.
+var choices = map[string][]string{
+	"data.normalize":          {"none", "dataset"},
+	"data.augment":            {"pad_crop", "flip", "cutout", "random_resized_crop"},
+	"data.decoder":            {"auto", "libjpeg-turbo", "go"},
+	"train.precision":         kernels.PrecisionNames(),
+	"train.on_device_loss":    {"stop", "redistribute"},
+	"train.on_anomaly":        {"stop", "skip", "rollback"},
+	"batch.running":           {"sequential", "scaled", "mean"},
+	"optimizer.decay_exclude": {"bn", "bias"},
+	"schedule.name":           {"constant", "step", "cosine", "poly", "cyclic"},
+}
+
+// Choices returns the words that a key takes, or nil if they are not few.
+func Choices(key string) []string { return slices.Clone(choices[key]) }
+
 // checker collects the values that make no sense, one line each.
 type checker struct{ errs []error }
 
@@ -56,8 +72,8 @@ func (c *checker) name(name string) {
 
 func (c *checker) data(d *Data) {
 	c.want(d.Name != "", "data.name is missing: name a data set, such as cifar10")
-	c.oneOf("data.normalize", d.Normalize, "none", "dataset")
-	c.subset("data.augment", d.Augment, "pad_crop", "flip", "cutout", "random_resized_crop")
+	c.oneOf("data.normalize", d.Normalize, choices["data.normalize"]...)
+	c.subset("data.augment", d.Augment, choices["data.augment"]...)
 	for _, other := range []string{"pad_crop", "cutout"} {
 		c.want(!slices.Contains(d.Augment, "random_resized_crop") || !slices.Contains(d.Augment, other), "data.augment has random_resized_crop and %s: random_resized_crop goes with flip alone", other)
 	}
@@ -72,15 +88,15 @@ func (c *checker) data(d *Data) {
 	c.want(d.ValShare > 0 && d.ValShare < 1, "data.val_share %v is out of range: use a share above 0 and less than 1", d.ValShare)
 	c.want(d.MaxBad >= 0, "data.max_bad %d is negative: use a number of images", d.MaxBad)
 	c.want(d.MaxMemoryGB > 0 && finite(d.MaxMemoryGB), "data.max_memory_gb %v is out of range: use a number above 0", d.MaxMemoryGB)
-	c.oneOf("data.decoder", d.Decoder, "auto", "libjpeg-turbo", "go")
+	c.oneOf("data.decoder", d.Decoder, choices["data.decoder"]...)
 }
 
 func (c *checker) train(t *Train) {
 	c.want(t.Epochs >= 1, "train.epochs %d is too few: use 1 or more", t.Epochs)
-	c.oneOf("train.precision", t.Precision, kernels.PrecisionNames()...)
+	c.oneOf("train.precision", t.Precision, choices["train.precision"]...)
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
-	c.oneOf("train.on_device_loss", t.OnDeviceLoss, "stop", "redistribute")
-	c.oneOf("train.on_anomaly", t.OnAnomaly, "stop", "skip", "rollback")
+	c.oneOf("train.on_device_loss", t.OnDeviceLoss, choices["train.on_device_loss"]...)
+	c.oneOf("train.on_anomaly", t.OnAnomaly, choices["train.on_anomaly"]...)
 	c.want(t.AnomalyZ >= 0 && finite(t.AnomalyZ), "train.anomaly_z %v is no number of standard deviations: use one above 0, such as 6, or 0 for none", t.AnomalyZ)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
@@ -89,7 +105,7 @@ func (c *checker) train(t *Train) {
 func (c *checker) batch(b *Batch) {
 	c.want(b.Lanes >= 1 && b.Lanes <= maxLanes && bits.OnesCount(uint(b.Lanes)) == 1,
 		"batch.lanes %d is not a power of two from 1 to %d: use 8", b.Lanes, maxLanes)
-	c.oneOf("batch.running", b.Running, "sequential", "scaled", "mean")
+	c.oneOf("batch.running", b.Running, choices["batch.running"]...)
 	switch {
 	case b.Size < 1 || b.Size > maxBatch:
 		c.want(false, "batch.size %d is out of range: use 1 to %d samples", b.Size, maxBatch)
@@ -133,11 +149,11 @@ func (c *checker) optimizer(o *Optimizer) {
 	c.want(o.Momentum >= 0 && o.Momentum < 1, "optimizer.momentum %v is out of range: use 0 or more and less than 1", o.Momentum)
 	c.want(!o.Nesterov || o.Momentum != 0, "optimizer.nesterov true needs momentum: set optimizer.momentum above 0")
 	c.want(o.WeightDecay >= 0 && finite(o.WeightDecay), "optimizer.weight_decay %v is out of range: use 0 or more", o.WeightDecay)
-	c.subset("optimizer.decay_exclude", o.DecayExclude, "bn", "bias")
+	c.subset("optimizer.decay_exclude", o.DecayExclude, choices["optimizer.decay_exclude"]...)
 }
 
 func (c *checker) schedule(s *Schedule, epochs int) {
-	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly", "cyclic")
+	c.oneOf("schedule.name", s.Name, choices["schedule.name"]...)
 	c.want(s.Name != "step" || len(s.At) > 0, "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]")
 	for i, at := range s.At {
 		c.want(at > 0, "schedule.at %d is no epoch: use whole numbers above 0", at)

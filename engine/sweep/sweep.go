@@ -62,12 +62,14 @@ func Plan(recipePath string, settings []Axis, seeds []uint64, dir string) ([]*Ru
 	var errs []error
 	for i, folder := range folders(dir, points, varies) {
 		run := &Run{Dir: folder, Settings: []Setting{}}
+		var sets []string
 		for _, s := range points[i] {
+			sets = append(sets, s.String())
 			if varies(s.Key) && s.Key != seedKey {
 				run.Settings = append(run.Settings, s)
 			}
 		}
-		if err := run.plan(recipePath, points[i], &check); err != nil {
+		if err := run.plan(recipePath, sets, &check); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", filepath.Base(folder), err))
 		}
 		runs = append(runs, run)
@@ -86,11 +88,7 @@ func first(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func (r *Run) plan(recipePath string, point []Setting, check *engine.Checker) (err error) {
-	var sets []string
-	for _, s := range point {
-		sets = append(sets, s.String())
-	}
+func (r *Run) plan(recipePath string, sets []string, check *engine.Checker) (err error) {
 	if r.recipe, err = recipe.Load(recipePath, sets); err != nil {
 		return err
 	}

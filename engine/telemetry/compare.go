@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // Comparison is several runs side by side.
@@ -50,7 +52,11 @@ func Compare(runDirs []string) (*Comparison, error) {
 		c.Runs = append(c.Runs, r)
 	}
 	c.name()
-	c.Differences = differences(c.Runs)
+	var recipes []map[string]string
+	for _, r := range c.Runs {
+		recipes = append(recipes, r.recipe)
+	}
+	c.Differences = Differences(recipes)
 	return c, nil
 }
 
@@ -73,24 +79,34 @@ func readCompared(dir string) (ComparedRun, error) {
 
 // summaryOf sums up the epochs of a run that has not ended.
 func summaryOf(epochs []Epoch) Summary {
-	s := Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+	s := NewSummary()
 	for _, e := range epochs {
-		s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
-		s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
-		if e.TestAccuracy != nil {
-			s.TestAccuracy = *e.TestAccuracy
-			if !(s.BestTestAccuracy >= s.TestAccuracy) {
-				s.BestTestAccuracy = s.TestAccuracy
-			}
-		}
-		if e.TestLoss != nil {
-			s.TestLoss = *e.TestLoss
-		}
+		s.Add(e)
 	}
 	return s
 }
 
-// readRecipe reads the keys of the run's recipe.
+// NewSummary is the summary of a run that has done nothing yet.
+func NewSummary() Summary {
+	return Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+}
+
+// Add takes in the next epoch of a run that has not ended.
+func (s *Summary) Add(e Epoch) {
+	s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
+	s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
+	if e.TestAccuracy != nil {
+		s.TestAccuracy = *e.TestAccuracy
+		if !(s.BestTestAccuracy >= s.TestAccuracy) {
+			s.BestTestAccuracy = s.TestAccuracy
+		}
+	}
+	if e.TestLoss != nil {
+		s.TestLoss = *e.TestLoss
+	}
+}
+
+// readRecipe flattens the run's recipe to dotted keys.
 func (r *ComparedRun) readRecipe() error {
 	path := filepath.Join(r.Path, RecipeFile)
 	text, err := os.ReadFile(path)
@@ -105,15 +121,46 @@ func (r *ComparedRun) readRecipe() error {
 	return nil
 }
 
-// FlatRecipe flattens a recipe to dotted keys.
-func FlatRecipe(text []byte) (map[string]string, error) {
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+// FlatRecipe reads a run's recipe.yaml as values by dotted keys. It refuses aliases, which no run writes and which make
+// a small file large.
+func FlatRecipe(text []byte) (out map[string]string, err error) {
+	defer func() { // the library panics at some texts that are not YAML
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("not YAML: %v", p)
+		}
+	}()
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
 		return nil, err
 	}
-	keys := map[string]string{}
-	flatten(keys, "", tree)
-	return keys, nil
+	out = map[string]string{}
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if len(ast.Filter(ast.AliasType, doc.Body)) > 0 {
+			return nil, errors.New("a recipe has no aliases")
+		}
+		var tree any
+		if err := yaml.NodeToValue(doc.Body, &tree); err != nil {
+			return nil, err
+		}
+		flatten(out, "", tree)
+	}
+	return out, nil
+}
+
+// RecipeDifferences returns the keys in which resolved recipes differ, their names aside.
+func RecipeDifferences(texts ...[]byte) ([]Difference, error) {
+	var recipes []map[string]string
+	for _, text := range texts {
+		r, err := FlatRecipe(text)
+		if err != nil {
+			return nil, err
+		}
+		recipes = append(recipes, r)
+	}
+	return Differences(recipes), nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.
@@ -158,10 +205,11 @@ func (c *Comparison) name() {
 	}
 }
 
-func differences(runs []ComparedRun) (out []Difference) {
+// Differences are the keys in which flat recipes differ, but for the name.
+func Differences(recipes []map[string]string) (out []Difference) {
 	keys := map[string]bool{}
-	for _, r := range runs {
-		for k := range r.recipe {
+	for _, r := range recipes {
+		for k := range r {
 			keys[k] = true
 		}
 	}
@@ -169,9 +217,9 @@ func differences(runs []ComparedRun) (out []Difference) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		d := Difference{Key: k}
 		same := true
-		for _, r := range runs {
-			d.Values = append(d.Values, r.recipe[k])
-			same = same && r.recipe[k] == runs[0].recipe[k]
+		for _, r := range recipes {
+			d.Values = append(d.Values, r[k])
+			same = same && r[k] == recipes[0][k]
 		}
 		if !same {
 			out = append(out, d)

@@ -48,9 +48,11 @@ type chart struct {
 	plain  bool   // which does not count things
 	unit   string // of the vertical axis
 	log    bool
+	logX   bool
 	zero   bool // the vertical axis starts at 0, unless values are below
 	series []series
 	legend bool // in the plot, where there are several series
+	below  bool // the legend is at the bottom left, which the curves leave free
 }
 
 func (c chart) heading() string { return c.title }
@@ -175,7 +177,10 @@ func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 
 // scale sets the ranges and the ticks of the vertical axis.
 func (c chart) scale(p *plot.Plot) {
-	if p.X.Max-p.X.Min < 1 && !c.plain {
+	if c.logX {
+		p.X.Min, p.X.Max = p.X.Min/1.1, p.X.Max*1.1
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.TickerFunc(c.logTicks)
+	} else if p.X.Max-p.X.Min < 1 && !c.plain {
 		p.X.Min, p.X.Max = p.X.Min-0.5, p.X.Max+0.5
 	}
 	if !c.log {
@@ -201,6 +206,10 @@ func (c chart) scale(p *plot.Plot) {
 // makeRoom leaves the top of the plot to the legend, where a falling curve leaves the right and a
 // rising one the left free.
 func (c chart) makeRoom(p *plot.Plot) {
+	if c.below {
+		p.Legend.Top, p.Legend.Left = false, true
+		return
+	}
 	points := c.series[0].points
 	p.Legend.Left = points[len(points)-1].Y > points[0].Y
 	p.Y.Max += 0.12 * (p.Y.Max - p.Y.Min)

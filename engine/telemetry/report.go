@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"broadside/engine/curvature"
@@ -18,6 +19,15 @@ var pageFiles embed.FS
 
 // pages are the templates report.html.tmpl and compare.html.tmpl, and the style that they share.
 var pages = template.Must(template.ParseFS(pageFiles, "*.html.tmpl"))
+
+// Style is the style sheet that reports, comparisons and the dashboard share.
+func Style() string {
+	var out strings.Builder
+	if err := pages.ExecuteTemplate(&out, "style", nil); err != nil {
+		panic(err) // the template is part of the program
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(out.String()), "<style>"), "</style>")
+}
 
 // Units of the vertical axes.
 const (
@@ -191,6 +201,25 @@ func epochsOf(events []Event) (records []Epoch) {
 	return records
 }
 
+// Text says in words what happened, for events that are worth a line; "" for others, such as epochs.
+func (e *Event) Text() string {
+	switch e.Type {
+	case TypeStart:
+		return "started"
+	case TypeEnd:
+		return "ended"
+	case TypeGrowth:
+		return fmt.Sprintf("batch %s to %s (%s)", grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger))
+	case TypeRate:
+		return strings.TrimSuffix(fmt.Sprintf("learning rate times %.4g (%s)", e.LRScale, e.Trigger), " ()")
+	case TypePhase:
+		return fmt.Sprintf("end of %s: test accuracy %.2f%%", e.Phase, 100*e.accuracy())
+	case TypeResume:
+		return strings.TrimSuffix("resumed: "+e.Message, ": ")
+	}
+	return e.Message
+}
+
 // triggerText says in words why a batch grew.
 func triggerText(trigger string) string {
 	switch trigger {
@@ -205,7 +234,7 @@ func triggerText(trigger string) string {
 }
 
 func facts(s Summary) []fact {
-	return []fact{
+	out := []fact{
 		{"Test accuracy", percent(&s.TestAccuracy), "best " + percent(&s.BestTestAccuracy)},
 		{"Test loss", fmt.Sprintf("%.4f", s.TestLoss), ""},
 		{"Updates", grouped(int64(s.Updates)), fmt.Sprintf("in %d epochs", s.Epochs)},
@@ -217,6 +246,10 @@ func facts(s Summary) []fact {
 		{"Speed", fmt.Sprintf("%.0f", s.ImagesPerSecond), "images per second"},
 		{"Peak memory", fmt.Sprintf("%.0f", float64(s.PeakMemoryBytes)/(1<<20)), "MiB"},
 	}
+	if s.DataWait != nil {
+		out = append(out, fact{"Waiting for data", percent(s.DataWait), "of the time"})
+	}
+	return out
 }
 
 func rowOf(e Epoch) row {
