@@ -45,7 +45,7 @@ func (f *fleet) wait() (first error) {
 	defer f.patience.Stop()
 	done := 0
 	for _, w := range f.workers {
-		w.seen, w.since, w.back = w.headway.Load(), time.Now(), false
+		w.seen, w.since, w.back = w.headway.Load()+f.decodedImages(), time.Now(), false
 	}
 	for done < len(f.workers) {
 		select {
@@ -58,6 +58,9 @@ func (f *fleet) wait() (first error) {
 		case <-f.patience.C:
 			if w := f.hanging(); w != nil {
 				f.hung.Store(true)
+				if f.starves(w) {
+					return fmt.Errorf("%s waits for data: no image was decoded for %v; the disk of data.path may not answer", w.dev.Name(), f.timeout)
+				}
 				return &DeviceError{Device: w.id, Name: w.dev.Name(), Err: fmt.Errorf("%w: no headway for %v", errHung, f.timeout)}
 			}
 		}
@@ -65,10 +68,11 @@ func (f *fleet) wait() (first error) {
 	return first
 }
 
-// hanging returns a worker that has made no headway for the timeout.
+// hanging returns a worker that has made no headway for the timeout. Images that are decoded are headway of whoever may
+// wait for them.
 func (f *fleet) hanging() *worker {
 	for _, w := range f.workers {
-		if now := w.headway.Load(); now != w.seen {
+		if now := w.headway.Load() + f.decodedImages(); now != w.seen {
 			w.seen, w.since = now, time.Now()
 		}
 		if !w.back && time.Since(w.since) >= f.timeout {

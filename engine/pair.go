@@ -89,6 +89,13 @@ func (p *pairing) look(v methods.Viewer, d recipe.Data) error {
 	if slices.Contains(names, "pad_crop") && d.Pad == 0 {
 		return fmt.Errorf("its view has pad_crop, which data.pad 0 leaves nothing to move: use 1 or more")
 	}
+	streams := slices.Contains(d.Augment, "random_resized_crop")
+	if streams && (slices.Contains(names, "pad_crop") || slices.Contains(names, "cutout")) {
+		return fmt.Errorf("its view is %v: where data.augment has random_resized_crop it can be of random_resized_crop and flip", names)
+	}
+	if !streams && slices.Contains(names, "random_resized_crop") {
+		return fmt.Errorf("its view has random_resized_crop, which data.augment has not")
+	}
 	d.Augment = names
 	p.further = further{augment: augmentationOf(d), set: set}
 	return nil

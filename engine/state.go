@@ -25,6 +25,7 @@ const (
 	metaProgress = "broadside.progress"
 	metaMethod   = "broadside.method."   // + name
 	metaNormSets = "broadside.norm_sets" // names of further parameter sets of batch normalisation
+	metaDecoder  = "broadside.image_decoder"
 )
 
 // optimizerPrefix starts the names of optimiser state tensors: broadside.momentum.conv1.weight.
@@ -70,6 +71,9 @@ func (t *trainer) saveModel(recipe []byte, values map[string]any) (*checkpoint.C
 			return nil, fmt.Errorf("writing %s: %w", key, err)
 		}
 		ck.Meta[key] = string(raw)
+	}
+	if words := t.fleet.imageDecoder(); words != "" {
+		ck.Meta[metaDecoder] = words
 	}
 	return ck, t.fleet.saveNetwork(ck, t.at.Updates)
 }

@@ -29,6 +29,9 @@ type leaves struct {
 	ready *attackSlots // what was attacked for this update, nil if nothing ever is
 	start int          // the update's first leaf, of the run's
 
+	upcoming upcoming // leaves after these, to be decoded meanwhile
+	repeated bool     // a second pass may follow first
+
 	results
 }
 
@@ -72,18 +75,23 @@ func (j *leaves) leaf(w *worker, i int) error {
 		return err
 	}
 	leaf, copy, kind := j.view(f, i)
-	indices, draw, augment := j.samples(f, leaf), j.draw, j.augment
+	indices, draw := j.samples(f, leaf), j.draw
 	draw.Copy = copy
-	if kind == augmentedView {
-		augment = f.pair.further.augment
-	}
-	if err := w.gather(f.train, augment, draw, indices); err != nil {
+	if err := w.gather(f.train, f.augmentOf(kind, j.augment), draw, indices); err != nil {
 		return err
 	}
 	if err := j.perturb(w, leaf, kind, indices); err != nil {
 		return err
 	}
 	return j.train(w, i, f.setOf(kind), len(indices))
+}
+
+// augmentOf is the augmentation of a view, where others have the given one.
+func (f *fleet) augmentOf(kind viewKind, others augmentation) augmentation {
+	if kind == augmentedView {
+		return f.pair.further.augment
+	}
+	return others
 }
 
 // view is the fleet's view of a place of the job.

@@ -104,6 +104,7 @@ var quantities = []quantity{
 	{name: "eigenvalue", title: "Top eigenvalue of the Hessian", unit: "eigenvalue", zero: true, probes: true,
 		lines: []line{{"eigenvalue", func(e Epoch) *float64 { return e.Eigenvalue }}}},
 	single("speed", "Speed", "images/s", func(e Epoch) *float64 { return &e.ImagesPerSecond }).fromZero(),
+	single("data_wait", "Waiting for data", "of the time (%)", func(e Epoch) *float64 { return scaled(e.DataWait, 100) }).fromZero(),
 	single("attack_fraction", "Adversarial share", "of the samples", func(e Epoch) *float64 { return &e.AttackFraction }).fromZero(),
 	single("grad_passes", "Gradient passes", "samples", func(e Epoch) *float64 { return new(float64(e.GradPasses)) }).fromZero(),
 	single("hvps", "Hessian-vector products", "products", func(e Epoch) *float64 { return new(float64(e.HVPs)) }).fromZero(),

@@ -234,7 +234,7 @@ func triggerText(trigger string) string {
 }
 
 func facts(s Summary) []fact {
-	return []fact{
+	out := []fact{
 		{"Test accuracy", percent(&s.TestAccuracy), "best " + percent(&s.BestTestAccuracy)},
 		{"Test loss", fmt.Sprintf("%.4f", s.TestLoss), ""},
 		{"Updates", grouped(int64(s.Updates)), fmt.Sprintf("in %d epochs", s.Epochs)},
@@ -246,6 +246,10 @@ func facts(s Summary) []fact {
 		{"Speed", fmt.Sprintf("%.0f", s.ImagesPerSecond), "images per second"},
 		{"Peak memory", fmt.Sprintf("%.0f", float64(s.PeakMemoryBytes)/(1<<20)), "MiB"},
 	}
+	if s.DataWait != nil {
+		out = append(out, fact{"Waiting for data", percent(s.DataWait), "of the time"})
+	}
+	return out
 }
 
 func rowOf(e Epoch) row {

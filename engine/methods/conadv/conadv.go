@@ -30,7 +30,7 @@ type Options struct {
 	Targeted    bool    `yaml:"targeted" doc:"attack towards a random wrong class, rather than away from the right one"`
 	AuxBN       bool    `yaml:"aux_bn" doc:"give the adversarial samples, and those of view, a batch normalisation of their own"`
 	// View makes three views of every sample. The paper's has AutoAugment, which data.augment does not.
-	View []string `yaml:"view" doc:"augmentations of a third view of every sample, drawn anew and trained on beside both others: pad_crop, flip, cutout, by the sizes of data; or none: no such view"`
+	View []string `yaml:"view" doc:"augmentations of a third view of every sample, drawn anew and trained on beside both others: pad_crop, flip, cutout, by the sizes of data, or random_resized_crop, flip; or none: no such view"`
 }
 
 // The names of the parameter sets of the twins and of the third view.
@@ -84,14 +84,14 @@ func New(name string, stale bool, o Options) (*Method, error) {
 		methods.Need(o.Step >= 0 && !math.IsInf(o.Step, 0), "step", o.Step, "at least 0"),
 		methods.Need(o.Iterations > 0, "iterations", o.Iterations, "at least 1"),
 		methods.Need(o.RandomStart >= 0 && o.RandomStart <= 1, "random_start", o.RandomStart, "between 0 and 1"),
-		methods.Need(!slices.ContainsFunc(o.View, notAugmentation), "view", o.View, "of pad_crop, flip and cutout, or none")); err != nil {
+		methods.Need(!slices.ContainsFunc(o.View, notAugmentation), "view", o.View, "of pad_crop, flip, cutout and random_resized_crop, or none")); err != nil {
 		return nil, err
 	}
 	return &Method{opt: o, stale: stale}, nil
 }
 
 func notAugmentation(name string) bool {
-	return name != "pad_crop" && name != "flip" && name != "cutout"
+	return name != "pad_crop" && name != "flip" && name != "cutout" && name != "random_resized_crop"
 }
 
 // Prepare notes the leaf.

@@ -214,6 +214,7 @@ func (l *Log) epoch(e *telemetry.Epoch) {
 	l.encoder.scalar("epoch/learning_rate", e.LR)
 	l.encoder.scalar("epoch/attack_fraction", e.AttackFraction)
 	l.encoder.scalar("epoch/images_per_second", e.ImagesPerSecond)
+	l.optional("epoch/data_wait", e.DataWait)
 	l.optional("epoch/eigenvalue", e.Eigenvalue)
 	for _, key := range slices.Sorted(maps.Keys(e.Values)) {
 		l.encoder.scalar("methods/"+key, e.Values[key])
