@@ -2,11 +2,15 @@
 # Needed: Go (go.mod names the version) and a C++17 compiler. `broadside doctor` checks the rest.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 BIN         := bin/broadside
 # ./... passes over folders named testdata.
 PACKAGES    := ./... ./testdata ./testdata/make_fashion_mnist_small
 
-.PHONY: build demo test test-long race fuzz bench lint clean
+.PHONY: help build demo test test-long test-sanitize race soak fuzz bench lint sbom vuln clean
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: ## the command-line tool, in bin/broadside
 	go build -o $(BIN) ./cmd/broadside
@@ -42,6 +46,26 @@ lint: ## formatting and static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	go vet $(PACKAGES)
 	go run $(STATICCHECK) $(PACKAGES)
+
+# The kernels are compiled anew for each sanitizer: several minutes. What a sanitizer finds ends the test.
+UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=undefined
+
+test-sanitize: ## the C++ kernels and the cgo layer under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+	CGO_CFLAGS="-O2 -g $(UNDEFINED)" CGO_CXXFLAGS="-g $(UNDEFINED)" CGO_LDFLAGS="$(UNDEFINED)" ASAN_OPTIONS=detect_leaks=0 \
+		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
+	CGO_CFLAGS="-O2 -g -fsanitize=thread" CGO_CXXFLAGS="-g -fsanitize=thread" CGO_LDFLAGS="-fsanitize=thread" \
+		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
+
+soak: ## an hour of training in one process: memory, goroutines and open files must not grow; build/soak.csv has the curve
+	@mkdir -p build
+	BROADSIDE_SOAK=$${BROADSIDE_SOAK:-1h} BROADSIDE_SOAK_CSV=$(CURDIR)/build/soak.csv go test -count=1 -v -timeout 5h -run '^TestSoak$$' ./engine
+
+sbom: build ## the modules in the program with versions and checksums, in build/sbom.json
+	@mkdir -p build
+	go version -m -json $(BIN) > build/sbom.json
+
+vuln: ## known vulnerabilities in the modules and in what is called of them; needs a network
+	go run $(GOVULNCHECK) ./...
 
 clean:
 	rm -rf bin build

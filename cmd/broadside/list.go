@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -102,12 +103,36 @@ func newMethods() *cobra.Command {
 		}
 		return out, nil
 	}
-	cmd := listing("methods", "List the methods; explain one", rows, "METHOD\tWHAT\tSTATE\tCOST\tPAPER",
+	cmd := listing("methods", "List the methods; explain one", rows, "METHOD\tWHAT",
 		func(r methodRow) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", r.Name, r.Doc, r.Status, r.Cost, r.Paper)
+			lines := wrap(r.Doc) + "\n" + wrap("costs "+r.Cost) + "\n" + wrap(r.Status+": "+r.Paper)
+			return r.Name + "\t" + strings.ReplaceAll(lines, "\n", "\n\t")
 		})
 	cmd.AddCommand(newMethodsExplain())
 	return cmd
+}
+
+// wrapAt is the longest line of text beside the names of a listing.
+const wrapAt = 100
+
+// wrap breaks a text into lines between its words.
+func wrap(text string) string {
+	var out strings.Builder
+	at := 0
+	for _, word := range strings.Fields(text) {
+		switch n := utf8.RuneCountInString(word); {
+		case at == 0:
+			at = n
+		case at+1+n > wrapAt:
+			out.WriteString("\n")
+			at = n
+		default:
+			out.WriteString(" ")
+			at += 1 + n
+		}
+		out.WriteString(word)
+	}
+	return out.String()
 }
 
 func newMethodsExplain() *cobra.Command {
