@@ -49,6 +49,11 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 		}
 		ck.Meta[key] = string(raw)
 	}
+	if on := t.fleet.train; on != nil {
+		if err := describeInput(ck, on.mean, on.std, on.set.ClassNames); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.fleet.saveNetwork(ck, t.at.Updates); err != nil {
 		return nil, err
 	}
