@@ -30,7 +30,9 @@ type dataset struct {
 	Info
 	folder string // name of the folder that the official archive unpacks to
 	load   func(f folder, base Set, spec Spec) (*Pair, error)
-	base   Set
+	// loadPath loads a set that is no folder of files, instead of load.
+	loadPath func(spec Spec) (*Pair, error)
+	base     Set
 }
 
 // The normalisation constants are those that published training code uses. CIFAR-100 takes
@@ -60,6 +62,13 @@ var (
 			load: loadIDXPair, base: fashionBase},
 		{Info: Info{Name: "fashion-mnist-small", Title: "8,000 + 2,000 images of Fashion-MNIST, bundled", Bundled: true},
 			load: loadIDXPair, base: fashionBase},
+		svhnSet("svhn", "SVHN, 73,257 + 26,032 house numbers, cropped to 32x32", "train_32x32.mat, test_32x32.mat", "train_32x32.mat"),
+		svhnSet("svhn-extra", "SVHN trained on its 531,131 extra images", "extra_32x32.mat, test_32x32.mat", "extra_32x32.mat"),
+		svhnSet("svhn-full", "SVHN trained on its 604,388 training and extra images", "train_32x32.mat, extra_32x32.mat, test_32x32.mat",
+			"train_32x32.mat", "extra_32x32.mat"),
+		{Info: Info{Name: "npy", Title: "arrays of your own: images of [N, H, W, C] or [N, H, W] bytes, labels from 0",
+			Files: "x_train.npy, y_train.npy, x_test.npy, y_test.npy"}, load: loadNPYPair},
+		{Info: Info{Name: "packed", Title: "what 'broadside data pack' wrote of any other set", Files: "the packed file itself, as cifar10" + PackedExtension}, loadPath: loadPacked},
 	}
 )
 
@@ -92,24 +101,43 @@ func Open(spec Spec) (*Pair, error) {
 		return nil, fmt.Errorf("data set %s: limits %d and %d: a limit is the number of images, 0 for all",
 			d.Name, spec.TrainLimit, spec.TestLimit)
 	}
-	f := folder{testdata.FashionMNISTSmall(), "bundled " + d.Name}
-	if !d.Bundled {
-		if spec.Path == "" {
-			return nil, fmt.Errorf("data set %s needs a path: the folder with %s", d.Name, d.Files)
-		}
-		if f, err = openFolder(spec.Path, d.folder); err != nil {
-			return nil, err
-		}
+	if !d.Bundled && spec.Path == "" {
+		return nil, fmt.Errorf("data set %s needs a path: %s%s", d.Name, d.pathIs(), d.Files)
 	}
-	pair, err := d.load(f, d.base, spec)
+	pair, err := d.open(spec)
 	if err != nil {
 		return nil, fmt.Errorf("data set %s: %w", d.Name, err)
 	}
-	pair.Train.Name, pair.Test.Name = d.Name+" train", d.Name+" test"
+	if pair.Train.Name == "" { // a packed set knows what it was
+		pair.Train.Name, pair.Test.Name = d.Name+" train", d.Name+" test"
+	}
 	if err := pair.Check(); err != nil {
 		return nil, err
 	}
 	return pair.Limit(spec.TrainLimit, spec.TestLimit), nil
+}
+
+// pathIs begins a description of the set's path that ends with its files.
+func (d *dataset) pathIs() string {
+	if d.loadPath != nil {
+		return ""
+	}
+	return "the folder with "
+}
+
+// open loads the set from where the spec says.
+func (d *dataset) open(spec Spec) (*Pair, error) {
+	if d.Bundled {
+		return d.load(folder{testdata.FashionMNISTSmall(), "bundled " + d.Name}, d.base, spec)
+	}
+	if d.loadPath != nil {
+		return d.loadPath(spec)
+	}
+	f, err := openFolder(spec.Path, d.folder)
+	if err != nil {
+		return nil, err
+	}
+	return d.load(f, d.base, spec)
 }
 
 func lookup(name string) (*dataset, error) {

@@ -25,10 +25,7 @@ func (s *Set) Balanced(n int) *Set {
 
 // quotas shares n images out over the classes, one round at a time. n is at most Len.
 func (s *Set) quotas(n int) []int {
-	have := make([]int, s.Classes)
-	for _, y := range s.Labels {
-		have[y]++
-	}
+	have := s.ClassCounts()
 	quota := make([]int, s.Classes)
 	for n > 0 {
 		for y := range quota {
