@@ -250,7 +250,7 @@ func (f *fitted) err() error {
 		others = append(others, name+" "+f.others[name])
 	}
 	line("missing", missing)
-	line("other", others)
+	line("of another shape", others)
 	line("not of the model", f.unknown)
 	if lines == nil {
 		return nil

@@ -10,7 +10,10 @@ import (
 	"strings"
 
 	"broadside/engine/checkpoint"
+	"broadside/engine/data"
 	"broadside/engine/graph"
+	"broadside/engine/recipe"
+	"broadside/engine/suggest"
 	"broadside/models"
 )
 
@@ -26,9 +29,25 @@ type ImportOptions struct {
 	Model                   string
 	Height, Width, Channels int
 	// Mean and Std are what the network's pixels, from 0 to 1, were normalised with. By default they are ImageNet's for
-	// networks for 224x224 images, and there are none for others.
+	// networks for 224x224 images, and there are none for others; with Plain there are none.
 	Mean, Std  []float32
+	Plain      bool
+	Classes    int // 0: as many as the file has
 	ClassNames []string
+}
+
+// ImportFor returns what a recipe says of weights: its model, and the size, normalisation and classes of its data.
+func ImportFor(r *recipe.Recipe) (ImportOptions, error) {
+	pair, err := data.Open(specOf(r.Data))
+	if err != nil {
+		return ImportOptions{}, err
+	}
+	s := pair.Train
+	o := ImportOptions{Model: r.Model.Name, Height: s.H, Width: s.W, Channels: s.C, Plain: true, Classes: s.Classes, ClassNames: s.ClassNames}
+	if r.Data.Normalize == "dataset" {
+		o.Mean, o.Std = s.Mean, s.Std
+	}
+	return o, nil
 }
 
 // Import reads a safetensors file with the weights of a network as PyTorch names them.
@@ -48,7 +67,7 @@ func Import(path string, o ImportOptions) (*Network, error) {
 func importFrom(found *checkpoint.Found, o ImportOptions) (*Network, error) {
 	family, err := models.Lookup(o.Model)
 	if err != nil {
-		return nil, err
+		return nil, suggest.Unknown("model", o.Model, models.Names())
 	}
 	in := family.Input
 	if o.Height > 0 {
@@ -58,13 +77,17 @@ func importFrom(found *checkpoint.Found, o ImportOptions) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if classes := headClasses(compare(found.Checkpoint, net)); classes != net.Classes {
+	classes := headClasses(compare(found.Checkpoint, net))
+	if o.Classes > 0 && classes != o.Classes {
+		return nil, fmt.Errorf("the file has %d classes, the recipe's data %d: train from it with model.weights, which makes the last layer anew", classes, o.Classes)
+	}
+	if classes != net.Classes {
 		if net, err = models.New(o.Model, in, classes); err != nil {
 			return nil, err
 		}
 	}
 	n := &Network{net: net, Mean: o.Mean, Std: o.Std, ClassNames: o.ClassNames}
-	if n.Mean == nil && n.Std == nil && family.Input.H > 64 && in.C == 3 {
+	if n.Mean == nil && n.Std == nil && !o.Plain && family.Input.H > 64 && in.C == 3 {
 		n.Mean, n.Std = imageNetMean, imageNetStd
 	}
 	if err := n.checkMeta(); err != nil {

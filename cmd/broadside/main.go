@@ -88,9 +88,13 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "list", Title: "What there is:"})
-	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newCurvature(), newReport(), newCompare(), newBench()} {
+	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "exchange", Title: "Exchanging weights:"}, &cobra.Group{ID: "list", Title: "What there is:"})
+	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newPredict(), newCurvature(), newReport(), newCompare(), newBench()} {
 		c.GroupID = "work"
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{newImport(), newExport()} {
+		c.GroupID = "exchange"
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{newModels(), newMethods(), newData(), newRecipe(), newDoctor()} {
