@@ -36,15 +36,14 @@ last layer starts anew there where the number of classes differs.
 A .pth file of PyTorch may run code when it is read. Turn it into safetensors in
 Python: safetensors.torch.save_file(model.state_dict(), "weights.safetensors")`,
 		Example: `  broadside import resnet50.safetensors --model resnet50 --out resnet50-imagenet.safetensors
-  broadside import resnet20.safetensors --recipe cifar10-bl --set data.path=/data/cifar-10-batches-bin --out resnet20.safetensors
-  broadside train cifar10-bl --set model.weights=resnet20.safetensors --set data.path=/data/cifar-10-batches-bin`,
+  broadside import resnet20.safetensors --recipe cifar10-bl --set data.path=/data/cifar-10-batches-bin --out resnet20.safetensors`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			o, text, err := f.options()
+			o, err := f.options()
 			if err != nil {
 				return usageError{err, cmd.CommandPath()}
 			}
-			return f.run(cmd, a[0], o, text)
+			return f.run(cmd, a[0], o)
 		},
 	}
 	flags := cmd.Flags()
@@ -60,29 +59,29 @@ Python: safetensors.torch.save_file(model.state_dict(), "weights.safetensors")`,
 	return cmd
 }
 
-// options checks the flags. The text is that of the recipe.
-func (f *importFlags) options() (o engine.ImportOptions, text []byte, err error) {
+// options checks the flags and returns what they say.
+func (f *importFlags) options() (o engine.ImportOptions, err error) {
 	switch {
 	case f.out == "":
-		return o, nil, errors.New("--out is missing: name the checkpoint to write")
+		return o, errors.New("--out is missing: name the checkpoint to write")
 	case (f.model == "") == (f.recipe == ""):
-		return o, nil, errors.New("give --model or --recipe, one of them")
+		return o, errors.New("give --model or --recipe, one of them")
 	case f.recipe == "" && len(f.sets) > 0:
-		return o, nil, errors.New("--set changes a recipe: give --recipe too")
+		return o, errors.New("--set changes a recipe: give --recipe too")
 	case f.recipe != "" && (f.input != "" || f.mean != nil || f.std != nil || f.plain):
-		return o, nil, errors.New("--input, --mean, --std and --no-normalization are the recipe's: leave them out")
+		return o, errors.New("--input, --mean, --std and --no-normalization are the recipe's: leave them out")
 	case (f.mean == nil) != (f.std == nil), f.plain && f.mean != nil:
-		return o, nil, errors.New("give --mean and --std together, or --no-normalization alone")
+		return o, errors.New("give --mean and --std together, or --no-normalization alone")
 	}
 	o = engine.ImportOptions{Model: f.model, Mean: f.mean, Std: f.std, Plain: f.plain}
 	if f.input != "" {
-		if o.Height, o.Width, o.Channels, err = parseInput(f.input); err != nil {
-			return o, nil, err
-		}
+		o.Height, o.Width, o.Channels, err = parseInput(f.input)
 	}
-	if f.recipe == "" {
-		return o, nil, nil
-	}
+	return o, err
+}
+
+// ofRecipe returns what the recipe says, and its text.
+func (f *importFlags) ofRecipe() (o engine.ImportOptions, text []byte, err error) {
 	r, err := recipe.Load(f.recipe, f.sets)
 	if err != nil {
 		return o, nil, err
@@ -114,7 +113,13 @@ type imported struct {
 	Std        []float32 `json:"std"`
 }
 
-func (f *importFlags) run(cmd *cobra.Command, path string, o engine.ImportOptions, text []byte) error {
+func (f *importFlags) run(cmd *cobra.Command, path string, o engine.ImportOptions) (err error) {
+	var text []byte
+	if f.recipe != "" {
+		if o, text, err = f.ofRecipe(); err != nil {
+			return err
+		}
+	}
 	n, err := engine.Import(path, o)
 	if err != nil {
 		return err
