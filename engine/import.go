@@ -110,13 +110,26 @@ func headClasses(f *fitted) int {
 func readWeights(path string) (*checkpoint.Found, error) {
 	if file, err := os.Open(path); err == nil {
 		defer file.Close()
-		start := make([]byte, 4)
-		_, err = io.ReadFull(file, start)
-		if err == nil && (bytes.HasPrefix(start, []byte("PK\x03\x04")) || start[0] == 0x80) {
+		if start := make([]byte, 9); isPickle(start[:readFrom(file, start)]) {
 			return nil, fmt.Errorf("%s is a pickle of PyTorch, which may run code when it is read; in Python: safetensors.torch.save_file(torch.load(%q, weights_only=True), \"weights.safetensors\")", path, path)
 		}
 	}
 	return readCheckpoint(path)
+}
+
+// readFrom reads what there is, up to the length of start.
+func readFrom(r io.Reader, start []byte) int {
+	n, _ := io.ReadFull(r, start)
+	return n
+}
+
+// isPickle reports whether a file begins as torch.save writes it, in a zip archive or not, and not as a safetensors file:
+// its JSON, behind eight bytes of a length.
+func isPickle(start []byte) bool {
+	if len(start) > 8 && start[8] == '{' {
+		return false
+	}
+	return bytes.HasPrefix(start, []byte("PK\x03\x04")) || len(start) > 1 && start[0] == 0x80 && start[1] >= 2 && start[1] <= 5
 }
 
 // initialParams returns the parameters and running statistics that training starts from.

@@ -207,6 +207,19 @@ func TestImportMistakes(t *testing.T) {
 	}
 }
 
+// A safetensors file may begin with the bytes of a pickle: they are the length of its header.
+func TestLengthThatLooksLikeAPickle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w")
+	header := `{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`
+	content := "\x80\x02\x00\x00\x00\x00\x00\x00" + header + strings.Repeat(" ", 0x280-len(header)) + "\x00\x00\x00\x00"
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Import(path, ImportOptions{Model: "resnet8"}); err == nil || !strings.Contains(err.Error(), "not of the model: w") {
+		t.Error(err)
+	}
+}
+
 // What a checkpoint claims of itself is not believed.
 func TestForgedCheckpoints(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good")

@@ -17,6 +17,7 @@ type CurvatureOptions struct {
 	Trace     *curvature.TraceOptions
 	Density   *curvature.DensityOptions
 	Landscape *curvature.LandscapeOptions // needs as many eigenvectors as dimensions
+	Vectors   bool                        // return the eigenvectors
 }
 
 // Curvature is a measurement of the Hessian of the mean training loss.
@@ -29,6 +30,8 @@ type Curvature struct {
 	Trace       *curvature.Trace       `json:"trace,omitempty"`
 	Density     *curvature.Density     `json:"density,omitempty"`
 	Landscape   *curvature.Landscape   `json:"landscape,omitempty"`
+	// Vectors are the eigenvectors, of length 1: the parameters of the model one after the other, in PyTorch's layouts.
+	Vectors [][]float32 `json:"-"`
 }
 
 // Curvature measures the Hessian on the first training samples, without augmentation, smoothing or
@@ -64,6 +67,11 @@ func (h *hessian) measure(o CurvatureOptions) (*Curvature, error) {
 		return nil, err
 	}
 	defer free(vectors...)
+	if o.Vectors {
+		if c.Vectors, err = h.fleet.flat(vectors); err != nil {
+			return nil, err
+		}
+	}
 	if o.Landscape != nil {
 		if c.Landscape, err = h.landscape(vectors, *o.Landscape); err != nil {
 			return nil, err

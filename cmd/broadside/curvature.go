@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,7 @@ type curvatureFlags struct {
 	lanczos   curvature.DensityOptions
 	around    curvature.LandscapeOptions
 	csv       string
+	vectors   string
 }
 
 func newCurvature() *cobra.Command {
@@ -44,10 +46,13 @@ products each, and --top + 1 vectors of the size of the parameters.
 --starts times --lanczos-steps products, --lanczos-steps + 1 vectors.
 --landscape is the loss at --points shifts of the parameters along the top
 eigenvector, or over the plane of the top two: a forward pass over the samples
-for each of --points or its square, 1 vector.`,
+for each of --points or its square, 1 vector.
+--eigenvectors writes the eigenvectors as a .npy file of NumPy, float32 of shape
+[--top, parameters]: the tensors in the order of PyTorch's model.parameters().`,
 		Example: `  broadside curvature runs/quickstart --top 3
   broadside curvature runs/absa --samples 1024 --bn ghost --json
   broadside curvature runs/absa --trace --density --csv density.csv
+  broadside curvature runs/absa --top 5 --eigenvectors eigenvectors.npy
   broadside curvature runs/absa --landscape --dimensions 2 --json`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -72,6 +77,7 @@ for each of --points or its square, 1 vector.`,
 	flags.IntVar(&f.lanczos.Steps, "lanczos-steps", 100, "Lanczos steps of each start")
 	flags.IntVar(&f.lanczos.Starts, "starts", 1, "random start vectors of the density")
 	flags.StringVar(&f.csv, "csv", "", "write the smoothed density to this file, 10000 points; needs --density")
+	flags.StringVar(&f.vectors, "eigenvectors", "", "write the eigenvectors to this .npy file")
 	flags.BoolVar(&f.landscape, "landscape", false, "sample the loss along the top eigenvectors")
 	flags.IntVar(&f.around.Dimensions, "dimensions", 1, "eigenvectors that the landscape spans, 1 or 2")
 	flags.IntVar(&f.around.Points, "points", 21, "points of the landscape along each eigenvector")
@@ -112,7 +118,7 @@ func (f *curvatureFlags) check() error {
 		f.o.Landscape = &f.around
 		f.o.Top.K = max(f.o.Top.K, f.around.Dimensions)
 	}
-	f.o.Ghost = f.bn == "ghost"
+	f.o.Ghost, f.o.Vectors = f.bn == "ghost", f.vectors != ""
 	return checkBatchNorm(f.bn)
 }
 
@@ -126,9 +132,9 @@ func checkBatchNorm(bn string) error {
 
 // run measures and prints.
 func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
-	if f.csv != "" { // found out now, not after the measurement
-		if _, err := os.Stat(filepath.Dir(f.csv)); err != nil {
-			return fmt.Errorf("writing the density: %w", err)
+	for what, path := range map[string]string{"the density": f.csv, "the eigenvectors": f.vectors} { // found out now, not after the measurement
+		if _, err := os.Stat(filepath.Dir(path)); path != "" && err != nil {
+			return fmt.Errorf("writing %s: %w", what, err)
 		}
 	}
 	m, err := f.open(cmd, checkpoint)
@@ -142,6 +148,11 @@ func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
 	}
 	if rank, _ := join.Processes(); rank == 0 && f.csv != "" {
 		if err := writeDensity(f.csv, c.Density); err != nil {
+			return err
+		}
+	}
+	if rank, _ := join.Processes(); rank == 0 && f.vectors != "" {
+		if err := writeArray(f.vectors, []int{len(c.Vectors), len(c.Vectors[0])}, slices.Concat(c.Vectors...)); err != nil {
 			return err
 		}
 	}

@@ -257,6 +257,7 @@ func TestCheckpointMistakes(t *testing.T) {
 		{"key", "eval r --set data.pth=none", exitFailure, []string{"data.pth", "did you mean data.path?"}},
 		{"more samples than there are", "curvature r --samples 97", exitFailure, []string{"97 samples wanted", "has 96"}},
 		{"no place for the density", "curvature r --density --csv none/d.csv", exitFailure, []string{"writing the density", "none"}},
+		{"no place for the eigenvectors", "curvature r --eigenvectors none/v.npy", exitFailure, []string{"writing the eigenvectors", "none"}},
 		{"device cuda", "eval r --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
 		{"too many devices", "curvature r --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
 	})
