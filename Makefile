@@ -29,7 +29,7 @@ race: ## the concurrent packages under the race detector
 fuzz: ## a minute of fuzzing for each parser
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
 		for name in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$target/*_test.go | cut -c6-); do \
-			echo "$$target $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime 60s $$target || exit 1; \
+			echo "$$target $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime 60s -fuzzminimizetime 20x $$target || exit 1; \
 		done; \
 	done
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 
 	cgocpu "broadside/cgo/cpu"
 	"broadside/cgo/device"
+	"broadside/engine/checkpoint"
 	"broadside/engine/curvature"
 	"broadside/engine/data"
 	"broadside/engine/graph"
@@ -355,5 +357,8 @@ func (nowhere) Step(telemetry.Step)         {}
 func (nowhere) Epoch(telemetry.Epoch) error { return nil }
 func (nowhere) Event(telemetry.Event) error { return nil }
 func (nowhere) Checkpoint(*trainer) error   { return nil }
+func (nowhere) Newest(*trainer) (*checkpoint.Checkpoint, error) {
+	return nil, errors.New("nothing was kept")
+}
 
 var _ sink = nowhere{}

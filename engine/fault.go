@@ -57,7 +57,7 @@ func (f *fleet) wait() (first error) {
 			}
 		case <-f.patience.C:
 			if w := f.hanging(); w != nil {
-				f.hung = true
+				f.hung.Store(true)
 				return &DeviceError{Device: w.id, Name: w.dev.Name(), Err: fmt.Errorf("%w: no headway for %v", errHung, f.timeout)}
 			}
 		}

@@ -16,6 +16,7 @@ import (
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/recipe"
+	"broadside/engine/telemetry"
 )
 
 // faultRecipe is five updates an epoch, with a checkpoint after every third.
@@ -138,6 +139,126 @@ func (c trial) check(t *testing.T, dir string, err error, want *checkpoint.Check
 
 // childVariable names the run directory of a process of this test that is to be killed, and childDevices its devices.
 const childVariable, childDevices = "BROADSIDE_TEST_CHILD", "BROADSIDE_TEST_CHILD_DEVICES"
+
+// killed starts a process that trains in dir, kills it after a while, and reports whether it was still training.
+func killed(t *testing.T, dir string, after time.Duration) bool {
+	t.Helper()
+	child := exec.Command(os.Args[0], "-test.run=^TestKills$")
+	child.Env = append(os.Environ(), childVariable+"="+dir)
+	started, err := child.StdoutPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first [1]byte // which it writes when it is about to train
+	if _, err := started.Read(first[:]); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(after)
+	child.Process.Kill()
+	return child.Wait() != nil
+}
+
+// killsRecipe takes about 40 updates, with a checkpoint after every third and much to write beside it.
+func killsRecipe(t *testing.T) *recipe.Recipe { return faultRecipe(t, "train.epochs=8") }
+
+// Processes are killed at random moments, again and again: each goes on from a whole checkpoint, none is older than the
+// last interval before the kill, and the run ends with the bits and the events of an undisturbed one.
+func TestKills(t *testing.T) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		fmt.Println()
+		if err := trainOrResume(dir, killsRecipe(t)); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	whole := filepath.Join(t.TempDir(), "run")
+	start := time.Now()
+	if err := trainOrResume(whole, killsRecipe(t)); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(start)
+	want, events := lastCheckpoint(t, whole), eventsOf(t, whole)
+	wanted := 6
+	switch {
+	case os.Getenv("BROADSIDE_LONG") != "":
+		wanted = 1000
+	case testing.Short():
+		wanted = 2
+	}
+	rng := rand.New(rand.NewPCG(8, 15))
+	kills, runs := 0, 0
+	for ; kills < wanted; runs++ {
+		dir := filepath.Join(t.TempDir(), "run")
+		for kills < wanted && killed(t, dir, time.Duration(rng.Int64N(int64(took)/2+1))) {
+			kills++
+			checkKept(t, dir)
+		}
+		if err := trainOrResume(dir, killsRecipe(t)); err != nil {
+			t.Fatal(err)
+		}
+		if d := difference(want, lastCheckpoint(t, dir)); d != "" {
+			t.Errorf("after %d kills: %s", kills, d)
+		}
+		if got := eventsOf(t, dir); got != events {
+			t.Errorf("after %d kills the event log is\n%s\nwant\n%s", kills, got, events)
+		}
+	}
+	t.Logf("%d kills in %d runs", kills, runs)
+}
+
+// trainOrResume trains in a directory, or goes on with the run there.
+func trainOrResume(dir string, r *recipe.Recipe) error {
+	_, err := os.Stat(filepath.Join(dir, telemetry.RecipeFile))
+	_, err = Train(context.Background(), r, Options{Device: "cpu", Devices: 1, RunDir: dir, Resume: err == nil})
+	return err
+}
+
+// checkKept holds what a killed process leaves to its promise: the newest checkpoint is whole, and not older than the
+// last interval but one, whose checkpoint may have been under way.
+func checkKept(t *testing.T, dir string) {
+	t.Helper()
+	log, err := telemetry.ReadEvents(filepath.Join(dir, telemetry.EventsFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return // it had not begun
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached := 0
+	for _, e := range log {
+		reached = max(reached, e.Updates)
+	}
+	found, err := checkpoint.Dir(filepath.Join(dir, checkpointDir)).Latest()
+	if errors.Is(err, os.ErrNotExist) && reached < 6 {
+		return
+	}
+	if err != nil || len(found.Warnings) > 0 {
+		t.Fatalf("after update %d: error %v, warnings %v", reached, err, found.Warnings)
+	}
+	if int(found.Updates) < reached-5 {
+		t.Errorf("killed after update %d, the newest checkpoint is of update %d", reached, found.Updates)
+	}
+}
+
+// eventsOf describes a run's events but for times, starts and resumes. A run that was killed between its last checkpoint
+// and its end has that checkpoint twice; it counts once.
+func eventsOf(t *testing.T, dir string) string {
+	t.Helper()
+	log, err := telemetry.ReadEvents(filepath.Join(dir, telemetry.EventsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, e := range log {
+		if e.Type != telemetry.TypeStart && e.Type != telemetry.TypeResume {
+			lines = append(lines, fmt.Sprint(e.Type, " ", e.Epoch, e.Updates, e.From, e.To, e.Trigger, filepath.Base(e.Path)))
+		}
+	}
+	return strings.Join(slices.Compact(lines), "\n")
+}
 
 // kill trains in a process that is killed by the fault, and goes on with its run, or starts it where nothing was kept.
 func (c trial) kill(t *testing.T, dir string) {

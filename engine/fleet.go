@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"broadside/engine/collective"
@@ -57,7 +58,8 @@ type fleet struct {
 
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
-	hung     bool
+	hung     atomic.Bool
+	beats    atomic.Int64 // updates, for the watchdog
 
 	dev    kernels.Device // the homes as one
 	params kernels.Memory
@@ -326,7 +328,7 @@ func (f *fleet) do(j job) error {
 
 // close stops the workers and frees all memory, unless a worker hangs.
 func (f *fleet) close() {
-	if f.hung {
+	if f.hung.Load() {
 		return
 	}
 	for _, w := range f.workers {

@@ -12,12 +12,13 @@ import (
 )
 
 // BenchmarkPairs times updates of ConAdv and DisAdv and, in turn with them, of their gradients without any attack, on two
-// workers and CIFAR shapes. It reports ratios of wall time, the median of all rounds with the least and largest, and of
-// processor time, which other work on the machine disturbs less.
+// workers and CIFAR shapes; "split" are the gradients alone on one of the two, as where the other would attack. It reports
+// ratios of wall time, the median of all rounds with the least and largest, and of processor time, which other work on the
+// machine disturbs less.
 func BenchmarkPairs(b *testing.B) {
 	for _, leaves := range []int{1, 2, 4} {
 		b.Run(fmt.Sprintf("resnet20/leaves%d", leaves), func(b *testing.B) {
-			names := []string{"gradients", "conadv", "disadv", "sgd"}
+			names := []string{"gradients", "split", "conadv", "disadv", "sgd"}
 			took, work := map[string][]float64{}, map[string][]float64{}
 			var steps []func() error
 			for _, name := range names {
@@ -38,7 +39,7 @@ func BenchmarkPairs(b *testing.B) {
 			for _, name := range names {
 				b.ReportMetric(1e3*middle(took[name]), name+"-ms")
 			}
-			for _, r := range [][2]string{{"conadv", "gradients"}, {"disadv", "gradients"}, {"conadv", "disadv"}, {"gradients", "sgd"}} {
+			for _, r := range [][2]string{{"conadv", "split"}, {"conadv", "gradients"}, {"disadv", "gradients"}, {"conadv", "disadv"}, {"gradients", "sgd"}} {
 				what, wall := r[0]+"/"+r[1], quotients(took[r[0]], took[r[1]])
 				b.ReportMetric(middle(wall), what)
 				b.ReportMetric(slices.Min(wall), what+"-min")
@@ -62,22 +63,26 @@ func middle(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// pairBenchmark trains with a method, or with twins that are not attacked, on two workers.
+// pairBenchmark trains with a method, or with twins that are not attacked, on two workers; on one for "split".
 func pairBenchmark(t testing.TB, name string, leaves int) *Benchmark {
 	t.Helper()
 	text := fmt.Sprintf("data: {name: synthetic}\nmodel: {name: resnet20}\ntrain: {epochs: 1000000000}\nbatch: {size: %d, leaf: 64}\noptimizer: {lr: 0.0001}\n", 64*leaves)
+	unattacked, devices := name == "gradients" || name == "split", 2
+	if name == "split" {
+		devices = 1
+	}
 	switch name {
-	case "gradients":
+	case "gradients", "split":
 		text += "methods: [disadv: {random_start: 0, targeted: false}]\n"
 	case "conadv", "disadv":
 		text += "methods: [" + name + ": {}]\n"
 	}
-	m, err := NewBenchmark(BenchmarkOptions{Recipe: parseRecipe(t, text), Input: graph.Dims{H: 32, W: 32, C: 3}, Classes: 10, Device: "cpu", Devices: 2})
+	m, err := NewBenchmark(BenchmarkOptions{Recipe: parseRecipe(t, text), Input: graph.Dims{H: 32, W: 32, C: 3}, Classes: 10, Device: "cpu", Devices: devices})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	if name == "gradients" {
+	if unattacked {
 		m.trainer.fleet.pair.Attack.Iterations = 0
 	}
 	return m

@@ -52,17 +52,17 @@ func (f *fleet) agree(err error) error {
 	return err
 }
 
-// any reports whether one of the processes says so.
-func (f *fleet) any(own bool) (bool, error) {
+// most returns the largest of what the processes ask for.
+func (f *fleet) most(own int) (int, error) {
 	if !f.remote() {
 		return own, nil
 	}
-	blocks, err := f.exchange(nil, map[bool]float64{true: 1}[own])
+	blocks, err := f.exchange(nil, float64(own))
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	for rank := range f.ranks {
-		own = own || blocks[2*rank+1] != 0
+		own = max(own, int(blocks[2*rank+1]))
 	}
 	return own, nil
 }

@@ -30,10 +30,15 @@ type Options struct {
 	BucketBytes int
 	// Timeout is how long one memory waits for the others; 0 means collective.DefaultTimeout.
 	Timeout time.Duration
+	// StepTimeout is how long training may make no headway, in any device and in what comes between updates, before
+	// Train gives it up with a [HangError]; 0 means for ever.
+	StepTimeout time.Duration
 	// RunDir receives recipe.yaml, events.jsonl, checkpoints, summary.json and report.html.
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
 	Resume bool
+	// Save asks for a checkpoint after the update under way, each time something can be received from it; nil never does.
+	Save <-chan struct{}
 	// Progress is told what happens; nil discards it. Train closes it.
 	Progress telemetry.Progress
 
@@ -74,7 +79,12 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 		return nil, nil, err
 	}
 	defer f.close()
-	summary, err = trainOn(ctx, f, r, o)
+	summary, err = f.watch(o.StepTimeout, o.RunDir, func() (*telemetry.Summary, error) { return trainOn(ctx, f, r, o) })
+	if errors.Is(err, errHung) {
+		if file := f.dump(o.RunDir); file != "" {
+			err = fmt.Errorf("%w; the stacks of all goroutines are in %s", err, file)
+		}
+	}
 	var failed *DeviceError
 	if errors.As(err, &failed) && !f.remote() {
 		lost = f.without(failed.Device, o.lost)
@@ -84,7 +94,11 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 
 // trainOn is a run on a fleet.
 func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
-	run := &runDir{path: o.RunDir, note: o.why, keep: r.Checkpoint.Keep, progress: o.Progress}
+	run := &runDir{path: o.RunDir, note: o.why, progress: o.Progress,
+		keeper: keeper{dir: checkpoint.Dir(filepath.Join(o.RunDir, checkpointDir)), keep: r.Checkpoint.Keep}}
+	if r.Train.OnAnomaly == "rollback" {
+		run.every = r.Checkpoint.EveryUpdates
+	}
 	if rank, _ := join.Processes(); rank == 0 { // the first process writes, the others read at most
 		if err := run.check(o.Resume); err != nil {
 			return nil, err
@@ -95,6 +109,7 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 		return nil, err
 	}
 	defer t.free()
+	t.cfg.save = o.Save
 	if run.recipe, err = r.YAML(); err != nil {
 		return nil, err
 	}
@@ -103,7 +118,7 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 	}
 	begin, end := run.begin, run.end
 	if f.first > 0 {
-		t.sink, begin, end = nowhere{}, run.follow, func(*trainer, *telemetry.Summary) error { return nil }
+		t.sink, begin, end = follower{run: run}, run.follow, func(*trainer, *telemetry.Summary) error { return nil }
 	}
 	if err := f.agree(begin(t, o.Resume)); err != nil {
 		return nil, err
@@ -112,7 +127,12 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 	if err := f.same("place in training, by the checkpoint in the run directory,", fmt.Sprintf("%+v", t.at)); err != nil {
 		return nil, err
 	}
-	if err := t.train(ctx); err != nil {
+	err = t.train(ctx)
+	if unwritten := run.wait(); unwritten != nil && !errors.Is(err, unwritten) {
+		err = errors.Join(unwritten, err)
+		return nil, err
+	}
+	if err != nil {
 		if errors.Is(err, context.Canceled) { // and not a failure on the way out
 			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
@@ -150,10 +170,10 @@ func RunRecipe(runDir string, sets []string) (*recipe.Recipe, error) {
 type runDir struct {
 	path     string
 	note     string // of the resume
-	keep     int
 	recipe   []byte
 	log      *telemetry.EventLog
 	progress telemetry.Progress
+	keeper
 }
 
 var _ sink = (*runDir)(nil)
@@ -237,7 +257,7 @@ func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error)
 	if err := sameRecipe(string(stored), string(d.recipe)); err != nil {
 		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
-	found, err := checkpoint.Dir(filepath.Join(d.path, checkpointDir)).Latest()
+	found, err := d.dir.Latest()
 	if errors.Is(err, fs.ErrNotExist) {
 		event.Message = joined(d.note, "no checkpoint yet: starting anew", t.fleet.note)
 		return event, nil, nil
@@ -287,7 +307,7 @@ func sameRecipe(stored, given string) error {
 		if !strings.HasPrefix(x, " ") {
 			section, _, _ = strings.Cut(x, ":")
 		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  keep:")
+		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:")
 		if x != y && !free {
 			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
 				section, strings.TrimSpace(y), strings.TrimSpace(x))
@@ -309,6 +329,9 @@ func (d *runDir) Step(s telemetry.Step) { d.progress.Step(s) }
 // Epoch logs an epoch's record.
 func (d *runDir) Epoch(e telemetry.Epoch) error {
 	d.progress.Epoch(e)
+	if err := d.poll(); err != nil {
+		return err
+	}
 	return d.log.Epoch(e)
 }
 
@@ -318,22 +341,37 @@ func (d *runDir) Event(e telemetry.Event) error {
 	return d.log.Append(e)
 }
 
-// Checkpoint writes the trainer's state and removes old checkpoints.
+// Checkpoint begins to write the trainer's state, and to remove old checkpoints. The event stands for the moment of the
+// state; if the file does not come to be, a resume goes on from the one before and drops the event.
 func (d *runDir) Checkpoint(t *trainer) error {
 	ck, err := t.save(d.recipe)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	dir := checkpoint.Dir(filepath.Join(d.path, checkpointDir))
-	path, err := dir.Save(int64(t.at.Updates), ck)
-	if err != nil {
+	if err := d.start(t.at.Updates, ck); err != nil {
 		return err
 	}
-	if err := d.Event(telemetry.Event{Type: telemetry.TypeCheckpoint, Epoch: t.at.Epoch, Updates: t.at.Updates, Path: path, WallSeconds: t.at.WallSeconds}); err != nil {
-		return err
-	}
-	return dir.Prune(d.keep)
+	return d.Event(telemetry.Event{Type: telemetry.TypeCheckpoint, Epoch: t.at.Epoch, Updates: t.at.Updates,
+		Path: d.dir.Path(int64(t.at.Updates)), WallSeconds: t.at.WallSeconds})
 }
+
+// Newest returns the newest checkpoint after a multiple of checkpoint.every_updates, once all is written.
+func (d *runDir) Newest(t *trainer) (*checkpoint.Checkpoint, error) {
+	if err := t.fleet.agree(d.wait()); err != nil {
+		return nil, err
+	}
+	ck, err := d.dir.NewestOf(t.cfg.checkpointEvery)
+	return ck, t.fleet.agree(err)
+}
+
+// follower is the sink of a process that does not write: it reads the run directory where it has to.
+type follower struct {
+	nowhere
+	run *runDir
+}
+
+// Newest is that of the run directory.
+func (f follower) Newest(t *trainer) (*checkpoint.Checkpoint, error) { return f.run.Newest(t) }
 
 // end writes what a finished run leaves.
 func (d *runDir) end(t *trainer, s *telemetry.Summary) error {
@@ -353,6 +391,6 @@ func (t *trainer) summary(r *recipe.Recipe) *telemetry.Summary {
 		TestAccuracy: t.at.Test, BestTestAccuracy: t.at.Best, TestLoss: t.at.TestLoss,
 		Updates: t.at.Updates, SamplesSeen: t.at.Samples, Epochs: t.at.Epoch, FinalBatch: t.at.Batch,
 		HVPs: t.at.HVPs, GradPasses: t.at.GradPasses, WallSeconds: t.at.WallSeconds,
-		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory(),
+		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory(), Anomalies: t.at.Watch.Anomalies,
 		Values: t.values}
 }

@@ -172,6 +172,7 @@ type updater struct {
 	moments *moments // nil if no method asks
 	damping *damping // nil if no method asks
 	steps   *steps   // nil if no method asks
+	guard   *guard   // nil if the recipe wants none
 	measure *lengths // nil until a method asks
 	scratch optim.Scratch
 	calls   []kernels.Call
@@ -250,7 +251,8 @@ func (u *updater) bind(sum kernels.Memory) {
 	}
 }
 
-// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples.
+// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples. The error
+// is an *anomaly if the update is not to be made.
 func (u *updater) update(number, leaves, samples int, lr float64) error {
 	f := u.fleet
 	sum, err := u.reduce(leaves)
@@ -293,6 +295,9 @@ func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	}
 	sum, err := u.fleet.reduce.finish(u.fleet.sums, leaves)
 	if err != nil {
+		return nil, err
+	}
+	if err := u.guard.check(sum); err != nil {
 		return nil, err
 	}
 	return sum, u.moments.readSum(sum)

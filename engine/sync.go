@@ -265,16 +265,17 @@ func (t *trainer) computeHeld() error {
 	}
 	t.held = t.held[:0]
 	for i, loss := range j.loss {
-		t.at.EpochLoss += loss
-		t.at.EpochCorrect += j.correct[i]
+		t.count(loss, j.correct[i])
 		t.pending.loss += loss
 	}
 	t.at.GradPasses += j.passes(t.fleet)
-	return checkLoss(t.at.EpochLoss, t.fleet.train.set.Name)
+	return t.checkSums()
 }
 
 // computedLeaves is how many leaves have gone into the sums of the current epoch.
-func (t *trainer) computedLeaves() int { return t.at.Leaf + t.at.Carried - len(t.held) }
+func (t *trainer) computedLeaves() int {
+	return t.at.Leaf + t.at.Carried - len(t.held) - t.at.Watch.Lost
+}
 
 // besideSync is what a method may control where all leaves of an update run together. An attack it may, too, if that is
 // one on leaves as they come.

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"broadside/engine/checkpoint"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 	"broadside/engine/telemetry"
@@ -55,6 +58,7 @@ type trainer struct {
 	scores  scores
 	held    []int         // epochs of the leaves that wait for the rest of their update; only with batch.sync_bn
 	started time.Time     // when this process began to train
+	saved   time.Time     // when it last kept a checkpoint
 	before  time.Duration // wall time of the processes before
 
 	values map[string]float64 // what methods reported of the last epoch
@@ -72,7 +76,9 @@ type trainerConfig struct {
 	lr              float64
 	seed            uint64
 	augment         augmentation
-	checkpointEvery int
+	checkpointEvery int             // updates; 0: not by their number
+	saveEvery       time.Duration   // 0: not by time
+	save            <-chan struct{} // asks for a checkpoint
 }
 
 // method is a method of the run with its description.
@@ -87,8 +93,9 @@ type sink interface {
 	Step(telemetry.Step)
 	Epoch(telemetry.Epoch) error
 	Event(telemetry.Event) error
-	// Checkpoint keeps the trainer's state.
+	// Checkpoint keeps the trainer's state; Newest returns the newest kept after a multiple of checkpoint.every_updates.
 	Checkpoint(t *trainer) error
+	Newest(t *trainer) (*checkpoint.Checkpoint, error)
 }
 
 // progress is where training stands. A checkpoint holds it beside the parameters, the running
@@ -113,6 +120,8 @@ type progress struct {
 	TestLoss     float64 `json:"test_loss"`
 	Best         float64 `json:"best_test_accuracy"`
 	WallSeconds  float64 `json:"wall_seconds"`
+
+	Watch watched `json:"watch,omitzero"` // of the guard against anomalies
 }
 
 // pending counts what has been summed for the update under way.
@@ -127,6 +136,12 @@ type pending struct {
 // under way, keeps a checkpoint and returns the context's error.
 func (t *trainer) train(ctx context.Context) error {
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
+	t.saved = t.started
+	if t.updater.guard.rollsBack() && t.at == (progress{Batch: t.at.Batch, LRScale: 1}) {
+		if err := t.checkpoint(); err != nil { // to have one to go back to
+			return err
+		}
+	}
 	t.startEpoch()
 	if err := t.startMethods(); err != nil {
 		return err
@@ -163,17 +178,8 @@ func (t *trainer) trainPhase(ctx context.Context) error {
 		if err := t.update(); err != nil {
 			return fmt.Errorf("epoch %d, update %d: %w", t.at.Epoch+1, t.at.Updates+1, err)
 		}
-		stop, err := t.stop(ctx)
-		if err != nil {
+		if err := t.keepOrStop(ctx); err != nil {
 			return err
-		}
-		if stop != nil || t.cfg.checkpointEvery > 0 && t.at.Updates%t.cfg.checkpointEvery == 0 {
-			if err := t.checkpoint(); err != nil {
-				return err
-			}
-		}
-		if stop != nil {
-			return stop
 		}
 	}
 	return nil
@@ -185,13 +191,23 @@ func (t *trainer) epochDone() bool {
 	return left == 0 || t.cfg.dropLast && t.pending.leaves == 0 && left < t.leavesPerUpdate()
 }
 
-// stop returns why to stop, if this process or another is to.
-func (t *trainer) stop(ctx context.Context) (why, err error) {
-	stop, err := t.fleet.any(ctx.Err() != nil)
-	if why = ctx.Err(); stop && why == nil {
-		why = context.Canceled
+// keepOrStop keeps a checkpoint if one is due, or this process or another asks for one; and returns why to stop, if one
+// of them is to.
+func (t *trainer) keepOrStop(ctx context.Context) error {
+	t.fleet.beats.Add(1)
+	asked, err := t.fleet.most(t.asked(ctx.Err() != nil))
+	if err != nil {
+		return err
 	}
-	return why, err
+	if asked > goOn || t.cfg.checkpointEvery > 0 && t.at.Updates%t.cfg.checkpointEvery == 0 {
+		if err := t.checkpoint(); err != nil {
+			return err
+		}
+	}
+	if asked == stopNow {
+		return cmp.Or(ctx.Err(), context.Canceled) // of this process, or of another
+	}
+	return nil
 }
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
@@ -253,8 +269,7 @@ func (t *trainer) makeRoom(j *leaves, count int) error {
 func (t *trainer) account(j *leaves, count, trained int) error {
 	for i, loss := range j.loss {
 		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
-			t.at.EpochLoss += loss
-			t.at.EpochCorrect += j.correct[i]
+			t.count(loss, j.correct[i])
 		}
 		t.pending.loss += loss
 	}
@@ -265,7 +280,7 @@ func (t *trainer) account(j *leaves, count, trained int) error {
 	t.pending.leaves += count
 	t.pending.places += trained * t.fleet.views()
 	t.pending.samples += trained * size
-	return checkLoss(t.at.EpochLoss+t.pending.loss, t.fleet.train.set.Name)
+	return t.checkSums()
 }
 
 // nextLeaves is how many leaves are left of the update, or of the epoch if that ends first.
@@ -315,7 +330,11 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.begin(t); err != nil {
 		return err
 	}
+	t.updater.guard.begin(u.Loss, samples)
 	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
+		if a := (*anomaly)(nil); errors.As(err, &a) {
+			return t.passOver(a)
+		}
 		return err
 	}
 	if err := t.updater.steps.end(t); err != nil {
@@ -365,7 +384,7 @@ func (t *trainer) leavesPerUpdate() int { return t.at.Batch / t.fleet.leaf.Capac
 func (t *trainer) endEpoch() error {
 	record := t.record()
 	t.at.Epoch++
-	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect = 0, len(t.held), 0, 0
+	t.at.Leaf, t.at.Carried, t.at.EpochLoss, t.at.EpochCorrect, t.at.Watch.Lost = 0, len(t.held), 0, 0, 0
 	t.endEarly(record.TrainAccuracy)
 	for _, m := range t.active() {
 		if e, ok := m.Method.(methods.EpochEnder); ok {
@@ -408,7 +427,7 @@ func (t *trainer) record() telemetry.Epoch {
 func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Seconds() }
 
 func (t *trainer) checkpoint() error {
-	t.at.WallSeconds = t.wall()
+	t.at.WallSeconds, t.saved = t.wall(), time.Now()
 	if err := t.fleet.persistent.share(t.fleet); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -70,6 +71,7 @@ var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "forwardgr
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
+	"guarded":       {"train.on_anomaly=skip", "train.anomaly_z=30"},
 	"bf16":          {"train.precision=bf16"},
 	"tf32":          {"train.precision=tf32"},
 	"drop_last":     {"batch.drop_last=true"},
@@ -161,6 +163,18 @@ func (s *tape) Checkpoint(t *trainer) error {
 	ck, err := t.save(nil)
 	s.checkpoints = append(s.checkpoints, ck)
 	return err
+}
+func (s *tape) Newest(t *trainer) (*checkpoint.Checkpoint, error) {
+	for _, ck := range slices.Backward(s.checkpoints) {
+		var at progress
+		if err := decode(ck, metaProgress, &at); err != nil {
+			return nil, err
+		}
+		if at.Updates%t.cfg.checkpointEvery == 0 {
+			return ck, nil
+		}
+	}
+	return nil, fs.ErrNotExist
 }
 
 func startTrainer(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices int, s *tape) *trainer {
@@ -571,7 +585,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "guarded", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,10 @@ type worker struct {
 	seen    int64        // of it by the fleet, and since when
 	since   time.Time
 	back    bool // has done the job
+
+	mu   sync.Mutex // of what the watchdog reads
+	last string     // kind of the job under way, or of the last one
+	idle bool
 
 	*seat            // where the worker computes now
 	seats    []*seat // the first is the usual one; a Hessian keeps a leaf in each
@@ -114,7 +119,10 @@ func (w *worker) clearing() kernels.Call {
 func (w *worker) serve() {
 	defer close(w.done)
 	for j := range w.jobs {
-		w.fleet.results <- result{w, w.blame(w.guard(j))}
+		w.note(j)
+		err := w.blame(w.guard(j))
+		w.note(nil)
+		w.fleet.results <- result{w, err}
 	}
 }
 
@@ -331,7 +339,7 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 	r := &resident{set: *set, mean: mean, std: std}
 	r.set.Images = nil
 	normal := graph.NormalMemory(mean, std, set.C)
-	if err := r.alloc(dev, set.Images, len(normal)); err != nil {
+	if err := r.alloc(dev, set, len(normal)); err != nil {
 		r.free()
 		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
 	}
@@ -340,11 +348,11 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 	return r, nil
 }
 
-func (r *resident) alloc(dev kernels.Device, images []byte, normal int) (err error) {
-	if r.images, err = dev.AllocBytes(images); err != nil {
+func (r *resident) alloc(dev kernels.Device, set *data.Set, normal int) (err error) {
+	if r.images, err = imagesOn(dev, set); err != nil {
 		return err
 	}
-	if r.labels, err = dev.Alloc(len(r.set.Labels)); err != nil {
+	if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
 		return err
 	}
 	r.normal, err = dev.Alloc(normal)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"broadside/cgo/table"
 	"broadside/kernels"
@@ -232,6 +233,26 @@ func TestMemory(t *testing.T) {
 		if !panics(outside) {
 			t.Errorf("%s: no panic", name)
 		}
+	}
+}
+
+// Borrowed memory is the bytes themselves, and freeing it leaves them alone.
+func TestBorrowBytes(t *testing.T) {
+	d, _ := device(t, 1)
+	owner, err := d.AllocBytes([]byte{1, 2, 3, 4, 5})
+	check(t, err)
+	defer owner.Free()
+	bytes := unsafe.Slice((*byte)(owner.(*memory).data), 5)
+	m := d.BorrowBytes(bytes)
+	bytes[0] = 9
+	ints := make([]int32, 2)
+	m.ReadInts(0, ints)
+	if m.Len() != 2 || ints[0] != 0x04030209 || ints[1] != 5 {
+		t.Errorf("five bytes are %d cells: %x", m.Len(), ints)
+	}
+	m.Free()
+	if bytes[4] != 5 {
+		t.Error("freeing it freed the bytes")
 	}
 }
 

@@ -66,6 +66,13 @@ func (d *Device) AllocBytes(data []byte) (kernels.Memory, error) {
 	return m, nil
 }
 
+// BorrowBytes returns memory that is the bytes themselves, to read only. They must not lie in memory of Go, which C may not
+// keep, and must be readable up to the next whole cell; Free leaves them alone.
+func (d *Device) BorrowBytes(data []byte) kernels.Memory {
+	cells := (len(data) + cellBytes - 1) / cellBytes
+	return &memory{data: unsafe.Pointer(unsafe.SliceData(data)), bytes: cells * cellBytes, cells: cells, space: d.space, part: true}
+}
+
 // alloc returns memory of at least the given number of bytes, in whole cells.
 func (d *Device) alloc(bytes int) (*memory, error) {
 	cells := bytes/cellBytes + (bytes%cellBytes+cellBytes-1)/cellBytes

@@ -12,7 +12,6 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
-	"broadside/engine/data"
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 	"broadside/engine/suggest"
@@ -144,17 +143,6 @@ func explain(w io.Writer, r methodRow) error {
 	return table(w, "OPTION\tDEFAULT\tWHAT", r.Options, func(o recipe.KeyDoc) string {
 		return fmt.Sprintf("%s\t%s\t%s", o.Path[strings.LastIndex(o.Path, ".")+1:], o.Default, o.Doc)
 	})
-}
-
-func newData() *cobra.Command {
-	return listing("data", "List the data sets and the files they need", func() ([]data.Info, error) { return data.Sets(), nil },
-		"NAME\tWHAT\tFILES IN data.path", func(i data.Info) string {
-			files := i.Files
-			if i.Bundled {
-				files = "(bundled)"
-			}
-			return fmt.Sprintf("%s\t%s\t%s", i.Name, i.Title, files)
-		})
 }
 
 func newRecipe() *cobra.Command {

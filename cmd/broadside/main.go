@@ -25,16 +25,20 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitDevice      = 3 // a device failed or hangs, or another memory or process did not come
+	exitHang        = 4 // training came to a standstill
 	exitInterrupted = 130
 )
 
-func main() {
+func main() { os.Exit(command(os.Args[1:])) }
+
+// command executes the command line in this process, whose signals it takes, and returns the exit status.
+func command(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() { // a second signal ends the process at once
 		<-ctx.Done()
 		stop()
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	return run(ctx, args, os.Stdout, os.Stderr)
 }
 
 // usageError is a mistake in the command line of a command.
@@ -56,6 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var usage usageError
 	var apart *collective.Error
 	var device *engine.DeviceError
+	var hang *engine.HangError
 	switch {
 	case err == nil:
 		return 0
@@ -70,6 +75,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &apart), errors.As(err, &device):
 		fmt.Fprintln(stderr, "broadside:", err)
 		return exitDevice
+	case errors.As(err, &hang):
+		fmt.Fprintln(stderr, "broadside:", err)
+		return exitHang
 	}
 	fmt.Fprintln(stderr, "broadside:", err)
 	return exitFailure

@@ -4,11 +4,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,18 +19,6 @@ import (
 	"broadside/engine/checkpoint"
 	"broadside/engine/telemetry"
 )
-
-// commandVariable has the test binary be the command: mpirun starts it.
-const commandVariable = "BROADSIDE_TEST_COMMAND"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(commandVariable) != "" {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-	}
-	os.Exit(m.Run())
-}
 
 // mpirun prepares a command line in n processes.
 func mpirun(t *testing.T, n int, line string) (cmd *exec.Cmd, out, errors *bytes.Buffer) {

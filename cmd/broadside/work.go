@@ -55,6 +55,7 @@ func newTrain() *cobra.Command {
 	var sets []string
 	var runDir string
 	var resume, asJSON bool
+	var stepTimeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train as a recipe says: a YAML file or a built-in name",
@@ -75,7 +76,13 @@ func newTrain() *cobra.Command {
 			if runDir == "" {
 				runDir = filepath.Join("runs", r.Name)
 			}
-			o.RunDir, o.Resume = runDir, resume
+			if stepTimeout < 0 {
+				return usageError{fmt.Errorf("--step-timeout %v: must be 0 or more", stepTimeout), cmd.CommandPath()}
+			}
+			o.RunDir, o.Resume, o.StepTimeout = runDir, resume, stepTimeout
+			save, done := saveSignal()
+			defer done()
+			o.Save = save
 			if rank, _ := join.Processes(); rank == 0 {
 				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
 			}
@@ -94,6 +101,7 @@ func newTrain() *cobra.Command {
 	device.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
 	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
+	cmd.Flags().DurationVar(&stepTimeout, "step-timeout", 30*time.Minute, "how long training may make no headway before the run is given up, with exit status 4; 0: for ever")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in the run directory, bit for bit")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the summary as JSON")
 	return cmd

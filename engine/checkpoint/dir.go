@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"broadside/engine/internal/durable"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,9 +72,24 @@ func (d Dir) Latest() (*Found, error) {
 	return nil, fmt.Errorf("no checkpoint in %s can be used: %w", d, errors.Join(failures...))
 }
 
+// NewestOf reads the newest checkpoint after a multiple of every updates. With none the error is [fs.ErrNotExist].
+func (d Dir) NewestOf(every int) (*Checkpoint, error) {
+	steps, _, err := d.list()
+	if err != nil {
+		return nil, err
+	}
+	for _, updates := range slices.Backward(steps) {
+		if every > 0 && updates%int64(every) == 0 {
+			return Read(d.Path(updates))
+		}
+	}
+	return nil, fmt.Errorf("checkpoint folder %s has none after a multiple of %d updates: %w", d, every, fs.ErrNotExist)
+}
+
 // Prune removes all but the newest keep checkpoints (at least one), and the temporary files that a
-// dead process left of older steps. With two or more kept, Latest has one to fall back to.
-func (d Dir) Prune(keep int) error {
+// dead process left of older steps. With two or more kept, Latest has one to fall back to. Of those after
+// a multiple of every updates the newest stays too; with an every of 0, of none.
+func (d Dir) Prune(keep, every int) error {
 	if keep < 1 {
 		return fmt.Errorf("prune checkpoints in %s: cannot keep %d; at least 1 stays", d, keep)
 	}
@@ -82,13 +98,21 @@ func (d Dir) Prune(keep int) error {
 		return err
 	}
 	var failures []error
+	spared := int64(-1)
+	for _, updates := range steps {
+		if every > 0 && updates%int64(every) == 0 {
+			spared = updates
+		}
+	}
 	for _, updates := range steps[:max(0, len(steps)-keep)] {
-		failures = append(failures, os.Remove(d.Path(updates)))
+		if updates != spared {
+			failures = append(failures, durable.Remove(d.Path(updates)))
+		}
 	}
 	newest := steps[len(steps)-1]
 	for name, updates := range temporaries {
 		if updates < newest { // a later one may be in the making
-			failures = append(failures, os.Remove(filepath.Join(string(d), name)))
+			failures = append(failures, durable.Remove(filepath.Join(string(d), name)))
 		}
 	}
 	if err := errors.Join(failures...); err != nil {

@@ -93,20 +93,20 @@ func TestPrune(t *testing.T) {
 	touch(t, d, "step-000000030.safetensors.tmp-77") // left by a dead process
 	touch(t, d, "step-000000050.safetensors.tmp-78") // in the making
 	touch(t, d, "best.safetensors")
-	if err := d.Prune(0); err == nil {
+	if err := d.Prune(0, 0); err == nil {
 		t.Error("prune to nothing: no error")
 	}
-	if err := d.Prune(2); err != nil {
+	if err := d.Prune(2, 0); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"best.safetensors", "step-000000030.safetensors", "step-000000040.safetensors", "step-000000050.safetensors.tmp-78"}
 	if got := names(t, string(d)); !reflect.DeepEqual(got, want) {
 		t.Errorf("left %v, want %v", got, want)
 	}
-	if err := d.Prune(7); err != nil || len(names(t, string(d))) != 4 {
+	if err := d.Prune(7, 0); err != nil || len(names(t, string(d))) != 4 {
 		t.Errorf("prune to more than there are: %v", err)
 	}
-	if err := Dir(t.TempDir()).Prune(1); err != nil {
+	if err := Dir(t.TempDir()).Prune(1, 0); err != nil {
 		t.Errorf("prune an empty folder: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ type Set struct {
 	H, W, C    int      // pixels, pixels, channels
 	Classes    int      // number of classes
 	ClassNames []string // [Classes], or nil
+	Mapped     bool     // Images is a mapped file, which lasts as long as the process and has bytes behind it
 	Mean, Std  []float32
 	// Mean and Std are [C], of pixels scaled to [0, 1]: the constants the literature normalises with.
 }

@@ -95,6 +95,9 @@ func readNPY(f folder, name string) (*npy.Header, []byte, error) {
 // WriteNPY writes the pair to the folder as the four files that the data set npy reads: images as bytes, [N, H, W] where
 // they are grey and else [N, H, W, C], and labels as int64.
 func (p *Pair) WriteNPY(dir string) error {
+	if err := p.InMemory(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

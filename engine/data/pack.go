@@ -128,6 +128,9 @@ func (p *Pair) Pack(path string) (int64, error) {
 	if err := p.Check(); err != nil {
 		return 0, fmt.Errorf("packing to %s: %w", path, err)
 	}
+	if err := p.InMemory(); err != nil {
+		return 0, fmt.Errorf("packing to %s: %w", path, err)
+	}
 	var size int64
 	err := durable.Replace(path, func(w io.Writer) (err error) {
 		size, err = p.pack(w, packChunk)

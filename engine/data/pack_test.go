@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -49,6 +50,10 @@ func TestPackedThereAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !got.Train.Mapped || !got.Test.Mapped {
+		t.Error("the images are not the mapped file")
+	}
+	got.Train.Mapped, got.Test.Mapped = false, false
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -167,8 +172,14 @@ func TestPackedDamageIsNamed(t *testing.T) {
 	}
 	_, err := Open(Spec{Name: "packed"})
 	wantError(t, err, "packed needs a path: the packed file itself")
-	_, err = Open(Spec{Name: "packed", Path: t.TempDir()})
-	wantError(t, err, "is not a regular file")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Dir(pipe), pipe} {
+		_, err = Open(Spec{Name: "packed", Path: path})
+		wantError(t, err, path, "is not a regular file")
+	}
 }
 
 // A header that passes its checksum but contradicts itself is refused too.

@@ -28,12 +28,13 @@ func loadPacked(spec Spec) (*Pair, error) {
 		unmap()
 		return nil, fmt.Errorf("packed file %s %w", spec.Path, err)
 	}
+	pair.Train.Mapped, pair.Test.Mapped = true, true
 	return pair, nil
 }
 
 // mapFile maps a file into memory, to read only.
 func mapFile(path string) (content []byte, unmap func(), err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // of a pipe no writer is waited for
 	if err != nil {
 		return nil, nil, err
 	}

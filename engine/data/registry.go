@@ -102,7 +102,7 @@ func Open(spec Spec) (*Pair, error) {
 			d.Name, spec.TrainLimit, spec.TestLimit)
 	}
 	if !d.Bundled && spec.Path == "" {
-		return nil, fmt.Errorf("data set %s needs a path: %s%s", d.Name, d.pathIs(), d.Files)
+		return nil, d.needsPath()
 	}
 	pair, err := d.open(spec)
 	if err != nil {
@@ -117,12 +117,12 @@ func Open(spec Spec) (*Pair, error) {
 	return pair.Limit(spec.TrainLimit, spec.TestLimit), nil
 }
 
-// pathIs begins a description of the set's path that ends with its files.
-func (d *dataset) pathIs() string {
+// needsPath says what the set's path must be.
+func (d *dataset) needsPath() error {
 	if d.loadPath != nil {
-		return ""
+		return fmt.Errorf("data set %s needs a path: %s", d.Name, d.Files)
 	}
-	return "the folder with "
+	return fmt.Errorf("data set %s needs a path: the folder with %s", d.Name, d.Files)
 }
 
 // open loads the set from where the spec says.

@@ -1,6 +1,25 @@
 package data
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
+
+// InMemory returns an error unless all images of the set are in memory.
+func (s *Set) InMemory() error {
+	if want := s.Len() * s.ImageBytes(); len(s.Images) != want {
+		return fmt.Errorf("%s has %d bytes of %d images in memory, where all %d are needed", s.Name, len(s.Images), s.Len(), want)
+	}
+	return nil
+}
+
+// InMemory returns an error unless all images of both sets are in memory.
+func (p *Pair) InMemory() error {
+	if err := p.Train.InMemory(); err != nil {
+		return err
+	}
+	return p.Test.InMemory()
+}
 
 // ClassCounts returns how many images every class has.
 func (s *Set) ClassCounts() []int {
@@ -11,7 +30,7 @@ func (s *Set) ClassCounts() []int {
 	return counts
 }
 
-// Moments returns the mean and the standard deviation of each channel over all pixels, which are scaled to [0, 1]. They are
+// Moments returns, of a set that is in memory, the mean and the standard deviation of each channel over all pixels, which are scaled to [0, 1]. They are
 // taken from exact counts, so they do not depend on an order of summation.
 func (s *Set) Moments() (mean, std []float64) {
 	mean, std = make([]float64, s.C), make([]float64, s.C)

@@ -10,6 +10,7 @@ func (s *Set) Balanced(n int) *Set {
 	}
 	quota := s.quotas(n)
 	t := *s
+	t.Mapped = false
 	t.Images = make([]byte, 0, n*s.ImageBytes())
 	t.Labels = make([]int32, 0, n)
 	for i, y := range s.Labels {

@@ -49,7 +49,7 @@ func appendSVHN(s *Set, f folder, name string) error {
 		switch a.name {
 		case "X":
 			if images > 0 {
-				return false, errors.New("X is there twice")
+				return false, errors.New("array X is there twice")
 			}
 			images, err = appendSVHNImages(s, a, limit)
 			return true, err
@@ -79,21 +79,21 @@ func appendSVHNImages(s *Set, a *matArray, limit int64) (int, error) {
 		dims = append(slices.Clone(dims), 1)
 	}
 	if len(dims) != 4 || dims[0] != svhnSide || dims[1] != svhnSide || dims[2] != 3 || dims[3] == 0 || a.class != matClassUint8 {
-		return 0, fmt.Errorf("X is %v of class %d; want [%d %d 3 N] of class %d, bytes", a.dims, a.class, svhnSide, svhnSide, matClassUint8)
+		return 0, fmt.Errorf("array X is %v of class %d; want [%d %d 3 N] of class %d, bytes", a.dims, a.class, svhnSide, svhnSide, matClassUint8)
 	}
 	_, kind, r, err := a.elements(limit)
 	if err != nil {
 		return 0, err
 	}
 	if kind != matUint8 {
-		return 0, fmt.Errorf("X has elements of type %d; want %d, bytes", kind, matUint8)
+		return 0, fmt.Errorf("array X has elements of type %d; want %d, bytes", kind, matUint8)
 	}
 	n := dims[3]
 	s.Images = slices.Grow(s.Images, n*svhnImage)
 	columns := make([]byte, svhnImage)
 	for i := range n {
 		if _, err := io.ReadFull(r, columns); err != nil {
-			return 0, fmt.Errorf("X ends in image %d of %d: %w", i, n, err)
+			return 0, fmt.Errorf("array X ends in image %d of %d: %w", i, n, err)
 		}
 		s.Images = appendTransposed(s.Images, columns)
 	}

@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"compress/zlib"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -92,6 +93,20 @@ func (b matBuilder) file(elements ...[]byte) []byte {
 	return append(append(h, mark...), bytes.Join(elements, nil)...)
 }
 
+// deflated compresses as MAT-files do.
+func deflated(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := zlib.NewWriter(&out)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // built is a file of one image made here.
 func built(order binary.AppendByteOrder) []byte {
 	b := matBuilder{order}
@@ -147,6 +162,7 @@ func TestSVHNErrors(t *testing.T) {
 		return out
 	}
 	b := matBuilder{binary.LittleEndian}
+	bomb := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, matMatrix), 1<<31) // in a few bytes
 	y := b.array("y", 9, []int{1, 1}, matUint8, []byte{1})
 	for _, c := range []struct {
 		name    string
@@ -162,6 +178,9 @@ func TestSVHNErrors(t *testing.T) {
 		{"cut", plain[:5000], []string{"the element at byte 128 declares", "4864 follow"}},
 		{"compressed cut", packed[:500], []string{"is truncated: the element at byte 128"}},
 		{"compressed damage", changed(packed, 400, packed[400]^0xff), []string{"the element at byte 128"}},
+		{"bomb", b.file(b.element(matCompressed, deflated(t, bomb))), []string{"the element at byte 128: declares 2147483648 bytes, but can hold at most"}},
+		{"compressed, but too few", b.file(b.element(matCompressed, deflated(t, b.array("X", 9, []int{32, 32, 3, 2}, matUint8, make([]byte, 6144))[:4000]))),
+			[]string{"X ends in image 1 of 2"}},
 		{"no labels", b.file(b.array("X", 9, []int{32, 32, 3}, matUint8, make([]byte, 3072))), []string{"holds 1 images in X and 0 labels"}},
 		{"grey", b.file(b.array("X", 9, []int{32, 32, 1, 3}, matUint8, make([]byte, 3072))), []string{"X is [32 32 1 3] of class 9; want [32 32 3 N]"}},
 		{"doubles", b.file(b.array("X", 6, []int{32, 32, 3, 1}, 9, make([]byte, 8*3072))), []string{"of class 6; want"}},

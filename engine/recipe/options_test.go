@@ -133,6 +133,8 @@ train:
   label_smoothing: 0
   eval_every: 1
   on_device_loss: stop
+  on_anomaly: stop
+  anomaly_z: 0
 batch:
   size: 128
   leaf: 128
@@ -159,6 +161,7 @@ schedule:
 checkpoint:
   every_updates: 500
   keep: 3
+  every_minutes: 5
 methods:
   - b: {k: 1e-3, s: "1e-3", "odd key": [a, null, {}]}
   - a: {}
@@ -214,7 +217,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 42 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 45 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -50,6 +50,8 @@ type Train struct {
 	LabelSmoothing float64 `yaml:"label_smoothing" doc:"share of each label spread evenly over all classes, in [0, 1)"`
 	EvalEvery      int     `yaml:"eval_every" doc:"epochs between two evaluations on the test set; the last epoch is always evaluated"`
 	OnDeviceLoss   string  `yaml:"on_device_loss" doc:"when a device fails or hangs: stop, or redistribute, which goes on from the newest checkpoint on the other devices of this process, with the same bits"`
+	OnAnomaly      string  `yaml:"on_anomaly" doc:"when the loss or the gradient of an update is no number, or out of line by anomaly_z: stop; skip, which leaves the update out; rollback, which goes back to the newest checkpoint by checkpoint.every_updates and leaves out the samples since"`
+	AnomalyZ       float64 `yaml:"anomaly_z" doc:"an update is anomalous too if its loss or gradient norm lies more than so many standard deviations above the running mean, such as 6; 0: never"`
 }
 
 // Batch says how a step is cut: a batch is size/leaf leaves, dealt in order into lanes.
@@ -86,8 +88,9 @@ type Schedule struct {
 
 // Checkpoint says when the run is saved.
 type Checkpoint struct {
-	EveryUpdates int `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves only at the end"`
-	Keep         int `yaml:"keep" doc:"newest checkpoints that are kept"`
+	EveryUpdates int     `yaml:"every_updates" doc:"updates between two checkpoints; 0 saves none by their number"`
+	Keep         int     `yaml:"keep" doc:"newest checkpoints that are kept"`
+	EveryMinutes float64 `yaml:"every_minutes" doc:"minutes between two checkpoints, beside those by updates; 0 saves none by time"`
 }
 
 // Default returns a recipe with every default that does not depend on another key. Data and model
@@ -95,11 +98,11 @@ type Checkpoint struct {
 func Default() *Recipe {
 	return &Recipe{
 		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16},
-		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop"},
+		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop", OnAnomaly: "stop"},
 		Batch:      Batch{Size: 128, Lanes: 8, Running: "sequential"},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
 		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2},
-		Checkpoint: Checkpoint{EveryUpdates: 500, Keep: 3},
+		Checkpoint: Checkpoint{EveryUpdates: 500, Keep: 3, EveryMinutes: 5},
 	}
 }
 

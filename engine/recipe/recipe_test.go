@@ -53,11 +53,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
 model: {name: m, zero_init_residual: true, fc_std: 0.01}
-train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute}
+train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
-checkpoint: {every_updates: 0, keep: 1}
+checkpoint: {every_updates: 0, keep: 1, every_minutes: 2.5}
 methods:
   - one
   - two: {a: 1}
@@ -67,11 +67,11 @@ methods:
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
 		Model:      Model{"m", true, 0.01},
-		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute"},
+		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
-		Checkpoint: Checkpoint{0, 1},
+		Checkpoint: Checkpoint{0, 1, 2.5},
 		Methods:    r.Methods,
 	}
 	if !reflect.DeepEqual(r, want) {
@@ -264,7 +264,7 @@ func TestValidation(t *testing.T) {
 		{"data.train_limit=-1", "data.train_limit -1 is negative: use a number of samples, or 0 for all"},
 		{"data.test_limit=-1", "data.test_limit -1 is negative: use a number of samples, or 0 for all"},
 		{"model.name=", "model.name is missing: name a network, such as resnet20"},
-		{"checkpoint.every_updates=-1", "checkpoint.every_updates -1 is negative: use a number of updates, or 0 to save only at the end"},
+		{"checkpoint.every_updates=-1", "checkpoint.every_updates -1 is negative: use a number of updates, or 0 to save none by their number"},
 		{"checkpoint.keep=0", "checkpoint.keep 0 keeps no checkpoint: use 1 or more"},
 		{"name=a/b", `name "a/b" cannot name a run: use up to 100 printable characters without slashes`},
 		{"name=..", `name ".." cannot name a run: use up to 100 printable characters without slashes`},

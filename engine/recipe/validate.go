@@ -38,10 +38,12 @@ func (r *Recipe) Validate() error {
 	c.want(r.Model.FCStd >= 0 && finite(r.Model.FCStd), "model.fc_std %v is no standard deviation: use a number above 0, such as 0.01, or 0 for the default", r.Model.FCStd)
 	c.want(r.Model.Weights == "" || !r.Model.ZeroInitResidual, "model.zero_init_residual true contradicts model.weights: blocks begin as the file has them; leave one out")
 	c.train(&r.Train)
+	c.want(r.Train.OnAnomaly != "rollback" || r.Checkpoint.EveryUpdates > 0, "train.on_anomaly rollback goes back to checkpoints by checkpoint.every_updates, which is 0: set it, as to 100")
 	c.batch(&r.Batch)
 	c.optimizer(&r.Optimizer)
 	c.schedule(&r.Schedule, r.Train.Epochs)
-	c.want(r.Checkpoint.EveryUpdates >= 0, "checkpoint.every_updates %d is negative: use a number of updates, or 0 to save only at the end", r.Checkpoint.EveryUpdates)
+	c.want(r.Checkpoint.EveryUpdates >= 0, "checkpoint.every_updates %d is negative: use a number of updates, or 0 to save none by their number", r.Checkpoint.EveryUpdates)
+	c.want(r.Checkpoint.EveryMinutes >= 0 && r.Checkpoint.EveryMinutes <= 1e6, "checkpoint.every_minutes %v is no time: use a number of minutes, such as 5, or 0 to save none by time", r.Checkpoint.EveryMinutes)
 	c.want(r.Checkpoint.Keep >= 1, "checkpoint.keep %d keeps no checkpoint: use 1 or more", r.Checkpoint.Keep)
 	return errors.Join(c.errs...)
 }
@@ -69,6 +71,8 @@ func (c *checker) train(t *Train) {
 	c.oneOf("train.precision", t.Precision, kernels.PrecisionNames()...)
 	c.want(t.LabelSmoothing >= 0 && t.LabelSmoothing < 1, "train.label_smoothing %v is out of range: use 0 or more and less than 1", t.LabelSmoothing)
 	c.oneOf("train.on_device_loss", t.OnDeviceLoss, "stop", "redistribute")
+	c.oneOf("train.on_anomaly", t.OnAnomaly, "stop", "skip", "rollback")
+	c.want(t.AnomalyZ >= 0 && finite(t.AnomalyZ), "train.anomaly_z %v is no number of standard deviations: use one above 0, such as 6, or 0 for none", t.AnomalyZ)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
 

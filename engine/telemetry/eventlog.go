@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"broadside/engine/internal/durable"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -17,7 +18,7 @@ type EventLog struct {
 	Wall func() float64
 
 	path string
-	file *os.File
+	file durable.File
 	now  func() time.Time
 }
 
@@ -29,7 +30,7 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
-	l.file = file
+	l.file = durable.File{File: file}
 	lines, err := readLines(l.path)
 	if err == nil {
 		err = l.cut(lines, len(lines))
@@ -64,7 +65,7 @@ func (l *EventLog) Epoch(e Epoch) error { return l.Append(Event{Type: TypeEpoch,
 
 // TruncateAfter removes the events that a run resumed from a checkpoint will repeat: those of later
 // updates, and of the same update what came after its last checkpoint event. So a checkpoint event
-// has to be appended right after the checkpoint is in place.
+// has to be appended when the state is taken, before anything else of the same update happens.
 func (l *EventLog) TruncateAfter(updates int) error {
 	lines, err := readLines(l.path)
 	if err != nil {

@@ -32,6 +32,7 @@ type page struct {
 	Charts               []drawing
 	Growths              []growth
 	Phases               []phase
+	Anomalies            []anomaly
 	Epochs               []row
 	Recipe               string
 	Running              bool
@@ -47,6 +48,8 @@ type drawing struct {
 type growth struct{ Epoch, Updates, From, To, Trigger string }
 
 type phase struct{ Name, Epoch, Updates, Accuracy string }
+
+type anomaly struct{ Epoch, Updates, What string }
 
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
@@ -103,6 +106,8 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 			records = append(records, *e.Record)
 		case TypePhase:
 			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
+		case TypeAnomaly:
+			p.Anomalies = append(p.Anomalies, anomaly{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), e.Message})
 		case TypeGrowth:
 			p.Growths = append(p.Growths, growth{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger)})
 		}

@@ -33,6 +33,7 @@ const (
 	TypeProbe      = "probe"
 	TypePhase      = "phase" // a phase has ended
 	TypeCheckpoint = "checkpoint"
+	TypeAnomaly    = "anomaly" // an update was left out
 	TypeEnd        = "end"
 )
 
@@ -95,7 +96,7 @@ type Event struct {
 	WallSeconds float64   `json:"wall_seconds"` // training time since the start of the run
 	Epoch       int       `json:"epoch"`        // completed epochs
 	Updates     int       `json:"updates"`
-	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch
+	Trigger     string    `json:"trigger,omitempty"`    // growth: eig, duration, gg, gns, cabs, bigbatch; anomaly: skip, rollback
 	From        int       `json:"from,omitempty"`       // growth: batch before
 	To          int       `json:"to,omitempty"`         // growth: batch after
 	LRScale     float64   `json:"lr_scale,omitempty"`   // rate: product of all methods' changes of the learning rate
@@ -136,6 +137,7 @@ type Summary struct {
 	WallSeconds      float64 `json:"wall_seconds"`
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
+	Anomalies        int     `json:"anomalies,omitempty"` // updates left out by train.on_anomaly
 	// Values are what methods reported of the last epoch; none after a resume that had nothing left to train.
 	Values map[string]float64 `json:"values,omitempty"`
 }

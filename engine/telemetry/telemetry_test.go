@@ -197,7 +197,7 @@ func TestTruncateAfter(t *testing.T) {
 
 func TestSummaryKeysAreTheContract(t *testing.T) {
 	dir := t.TempDir()
-	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, map[string]float64{"distance": 3.5}}
+	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, 0, map[string]float64{"distance": 3.5}}
 	if err := WriteSummary(dir, in); err != nil {
 		t.Fatal(err)
 	}

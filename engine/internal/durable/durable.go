@@ -17,6 +17,9 @@ const TemporaryMark = ".tmp-"
 // one path at a time are not allowed.
 func Replace(path string, write func(io.Writer) error) (err error) {
 	temporary := fmt.Sprintf("%s%s%d", path, TemporaryMark, os.Getpid())
+	if err := Before("create", path); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
@@ -24,30 +27,64 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			f.Close() // a second time after a failed rename; harmless
-			os.Remove(temporary)
+			Remove(temporary)
 		}
 	}()
-	w := bufio.NewWriterSize(f, 1<<20)
+	w := bufio.NewWriterSize(File{f}, 1<<20)
 	if err := write(w); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := (File{f}).Sync(); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
+	if err := Before("rename", path); err != nil {
+		return err
+	}
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
-// syncFolder makes a rename in the folder survive a power cut.
-func syncFolder(dir string) error {
+// Remove removes a file.
+func Remove(path string) error {
+	if err := Before("remove", path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// File is an open file whose calls can be made to fail.
+type File struct{ *os.File }
+
+// Write writes, or a part of p only if it is made to fail.
+func (f File) Write(p []byte) (int, error) {
+	if err := Before("write", f.Name()); err != nil {
+		n, _ := f.File.Write(p[:len(p)/2])
+		return n, err
+	}
+	return f.File.Write(p)
+}
+
+// Sync brings what was written to the disk.
+func (f File) Sync() error {
+	if err := Before("sync", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+// SyncFolder makes a rename in the folder survive a power cut.
+func SyncFolder(dir string) error {
+	if err := Before("sync", dir); err != nil {
+		return err
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"broadside/engine/checkpoint"
+	"broadside/engine/internal/durable"
+)
+
+// diskRun trains where the n-th call that changes a file fails, and all that follow if the machine is to stop there. It
+// returns how many calls there were.
+func diskRun(t *testing.T, dir string, n int64, stops bool) (calls int64, err error) {
+	t.Helper()
+	var count atomic.Int64
+	durable.SetFault(func(call, path string) error {
+		if i := count.Add(1); i == n || stops && n > 0 && i > n {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	defer durable.SetFault(nil)
+	_, err = Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 1, RunDir: dir})
+	return count.Load(), err
+}
+
+// finish resumes a run, or starts it where nothing was kept, and returns its last checkpoint.
+func finish(t *testing.T, dir string) *checkpoint.Checkpoint {
+	t.Helper()
+	if err := trainOrResume(dir, faultRecipe(t)); err != nil {
+		t.Fatal(err)
+	}
+	return lastCheckpoint(t, dir)
+}
+
+// Every write, sync, rename and removal of a run fails in turn, alone or with all that follow, as where the machine
+// stops: the run goes on or ends with an error that says that the disk is full, and the next start ends with the bits of
+// an undisturbed run, in a directory with the files of one.
+func TestEveryCallThatChangesAFileFails(t *testing.T) {
+	whole := t.TempDir()
+	calls, err := diskRun(t, whole, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, files := lastCheckpoint(t, whole), listing(t, whole)
+	step := int64(6)
+	switch {
+	case os.Getenv("BROADSIDE_LONG") != "":
+		step = 1
+	case testing.Short():
+		step = 14
+	}
+	for _, stops := range []bool{false, true} {
+		ended := 0
+		for n := int64(1); n <= calls; n += step {
+			dir := filepath.Join(t.TempDir(), "run")
+			_, err := diskRun(t, dir, n, stops)
+			if err != nil && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("call %d of %d: error %v", n, calls, err)
+			}
+			if err != nil {
+				ended++
+			}
+			if d := difference(want, finish(t, dir)); d != "" {
+				t.Errorf("call %d of %d: %s", n, calls, d)
+			}
+			if got := listing(t, dir); got != files {
+				t.Errorf("call %d of %d left %s; want %s", n, calls, got, files)
+			}
+		}
+		t.Logf("%d calls, one in %d failed, and all after it: %v; %d runs ended by it", calls, step, stops, ended)
+		if ended == 0 {
+			t.Error("no failure was noticed")
+		}
+	}
+}
+
+// listing names the files of a run directory.
+func listing(t *testing.T, dir string) (out string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		name, _ := filepath.Rel(dir, path)
+		out += fmt.Sprintln(name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
