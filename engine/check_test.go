@@ -18,7 +18,8 @@ func imagined(n, size, channels, classes int) *data.Pair {
 // Every recipe inside the program can be trained, by all that can be told without its data and a device.
 func TestBuiltinRecipesCanBeTrained(t *testing.T) {
 	sets := map[string]*data.Pair{"cifar10": imagined(50000, 32, 3, 10), "cifar100": imagined(50000, 32, 3, 100),
-		"mnist": imagined(60000, 28, 1, 10), "fashion-mnist": imagined(60000, 28, 1, 10), "fashion-mnist-small": imagined(8000, 28, 1, 10)}
+		"mnist": imagined(60000, 28, 1, 10), "fashion-mnist": imagined(60000, 28, 1, 10), "fashion-mnist-small": imagined(8000, 28, 1, 10),
+		"folder": imagined(2000, 96, 3, 10)}
 	for _, name := range recipe.BuiltinNames() {
 		r, err := recipe.Load(name, nil)
 		if err != nil {

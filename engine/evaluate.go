@@ -31,12 +31,23 @@ func (j *evaluation) busy(w *worker) bool {
 	return w.fleet.first+w.home+w.place*w.fleet.ranks < len(j.loss)
 }
 
+// owns reports whether a worker evaluates leaf i.
+func (j *evaluation) owns(w *worker, i int) bool {
+	ranks := w.fleet.ranks
+	return i%ranks == w.fleet.first+w.home && i/ranks%w.peers == w.place
+}
+
+// samples returns those of leaf i.
+func (j *evaluation) samples(i int) []int32 {
+	return j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
+}
+
 func (j *evaluation) run(w *worker) error {
 	for i := range j.loss {
-		if ranks := w.fleet.ranks; i%ranks != w.fleet.first+w.home || i/ranks%w.peers != w.place {
+		if !j.owns(w, i) {
 			continue
 		}
-		indices := j.indices[i*j.size : min((i+1)*j.size, len(j.indices))]
+		indices := j.samples(i)
 		if err := w.gather(j.on, augmentation{}, methods.Draw{Seed: j.seed}, indices); err != nil {
 			return err
 		}

@@ -22,19 +22,19 @@ var aliases = []struct{ theirs, ours string }{
 	{"pre_logits.fc1.", "classifier.0."}, {"pre_logits.fc2.", "classifier.3."}, {"head.fc.", "classifier.6."},
 }
 
-// slot is a tensor that a network has.
-type slot struct {
+// netTensor is a tensor that a network has.
+type netTensor struct {
 	shape  []int
 	param  int // its place in Network.Params, or -1
 	offset int // of a running statistic in the state memory
 	head   bool
 }
 
-// slots lists a network's tensors by their names.
-func slots(net *graph.Network) map[string]slot {
-	out := map[string]slot{}
+// netTensors lists a network's tensors by their names.
+func netTensors(net *graph.Network) map[string]netTensor {
+	out := map[string]netTensor{}
 	for i, p := range net.Params {
-		out[p.Name] = slot{shape: p.TorchShape(), param: i}
+		out[p.Name] = netTensor{shape: p.TorchShape(), param: i}
 	}
 	for _, i := range net.Heads() {
 		s := out[net.Params[i].Name]
@@ -43,7 +43,7 @@ func slots(net *graph.Network) map[string]slot {
 	}
 	for _, n := range net.Norms {
 		for i, suffix := range runningSuffixes {
-			out[n.Name+suffix] = slot{shape: []int{n.C}, param: -1, offset: n.Offset + i*n.C}
+			out[n.Name+suffix] = netTensor{shape: []int{n.C}, param: -1, offset: n.Offset + i*n.C}
 		}
 	}
 	return out
@@ -52,7 +52,7 @@ func slots(net *graph.Network) map[string]slot {
 // fitted are the tensors of a file that fit a network, by the network's names.
 type fitted struct {
 	net     *graph.Network
-	slots   map[string]slot
+	wanted  map[string]netTensor
 	tensors map[string]*tensor.Dense
 	missing []string
 	// Others have other shapes than the network's: name and what is wrong.
@@ -63,10 +63,10 @@ type fitted struct {
 // compare finds out which tensor of a file is which of a network. Names are PyTorch's, as torchvision, timm and common
 // code for small images have them.
 func compare(ck *checkpoint.Checkpoint, net *graph.Network) *fitted {
-	f := &fitted{net: net, slots: slots(net), tensors: map[string]*tensor.Dense{}, others: map[string]string{}}
+	f := &fitted{net: net, wanted: netTensors(net), tensors: map[string]*tensor.Dense{}, others: map[string]string{}}
 	sets := normSetNames(ck, net)
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(ck.Tensors)), func(name string) bool {
-		_, known := f.slots[name]
+		_, known := f.wanted[name]
 		return strings.HasPrefix(name, optimizerPrefix) || strings.HasSuffix(name, ".num_batches_tracked") || sets[name] && !known
 	})
 	wrapper := wrapperOf(names)
@@ -83,7 +83,7 @@ func compare(ck *checkpoint.Checkpoint, net *graph.Network) *fitted {
 		}
 	}
 	f.shareNorms()
-	for _, name := range slices.Sorted(maps.Keys(f.slots)) {
+	for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
 		if _, ok := f.tensors[name]; !ok {
 			f.missing = append(f.missing, name)
 		}
@@ -135,7 +135,7 @@ func (f *fitted) shareNorms() {
 // ours returns the network's name of a tensor that is not found yet.
 func (f *fitted) ours(name string) (string, bool) {
 	open := func(name string) bool {
-		_, known := f.slots[name]
+		_, known := f.wanted[name]
 		_, found := f.tensors[name]
 		return known && !found
 	}
@@ -158,7 +158,7 @@ func (f *fitted) ours(name string) (string, bool) {
 
 // wrong says why a tensor cannot be the network's of that name; nothing if it can.
 func (f *fitted) wrong(name string, d *tensor.Dense) string {
-	shape, want := []int(d.Shape()), f.slots[name].shape
+	shape, want := []int(d.Shape()), f.wanted[name].shape
 	if _, err := elementsOf(d); err != nil {
 		return err.Error()
 	}
@@ -170,7 +170,7 @@ func (f *fitted) wrong(name string, d *tensor.Dense) string {
 
 // convolution reports whether a shape is that of a linear layer's weights as a convolution, as timm stores some.
 func (f *fitted) convolution(name string, shape []int) bool {
-	s := f.slots[name]
+	s := f.wanted[name]
 	if s.param < 0 {
 		return false
 	}
@@ -218,12 +218,12 @@ func (f *fitted) newHeads() (why string) {
 	for _, i := range f.net.Heads() { // all of them: half a layer is none
 		name := f.net.Params[i].Name
 		f.missing = slices.DeleteFunc(f.missing, func(m string) bool { return m == name })
-		if d, ok := f.tensors[name]; ok && len(d.Shape()) > 0 && len(d.Shape()) == len(f.slots[name].shape) &&
-			slices.Equal(d.Shape()[1:], f.slots[name].shape[1:]) {
+		if d, ok := f.tensors[name]; ok && len(d.Shape()) > 0 && len(d.Shape()) == len(f.wanted[name].shape) &&
+			slices.Equal(d.Shape()[1:], f.wanted[name].shape[1:]) {
 			delete(f.others, name)
 			delete(f.tensors, name)
 		}
-		delete(f.slots, name)
+		delete(f.wanted, name)
 	}
 	return why
 }
@@ -244,7 +244,7 @@ func (f *fitted) err() error {
 	}
 	var missing, others []string
 	for _, name := range f.missing {
-		missing = append(missing, fmt.Sprintf("%s %v", name, f.slots[name].shape))
+		missing = append(missing, fmt.Sprintf("%s %v", name, f.wanted[name].shape))
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.others)) {
 		others = append(others, name+" "+f.others[name])
@@ -260,7 +260,7 @@ func (f *fitted) err() error {
 
 // load copies the tensors.
 func (f *fitted) load(params, state writable) error {
-	for name, s := range f.slots {
+	for name, s := range f.wanted {
 		data, err := elementsOf(f.tensors[name])
 		if err != nil {
 			return fmt.Errorf("tensor %s %w", name, err)

@@ -300,6 +300,7 @@ func (f *fleet) spread(j job) error {
 // been told all of the job then, and the work on shared memory before and after it keeps its place: it is in the
 // queue of the rank's home.
 func (f *fleet) do(j job) error {
+	f.plan(j)
 	if err := f.spread(j); err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (f *fleet) initialParams(seed uint64) (params, state cells, err error) {
 		return nil, nil, fmt.Errorf("model.weights: %w", err)
 	}
 	fit := compare(found.Checkpoint, f.net)
-	taken := len(fit.slots)
+	taken := len(fit.wanted)
 	why := fit.newHeads()
 	if err := fit.err(); err != nil {
 		return nil, nil, fmt.Errorf("model.weights: %s: %w", found.Path, err)
@@ -151,9 +151,9 @@ func (f *fleet) initialParams(seed uint64) (params, state cells, err error) {
 	if err := fit.load(params, state); err != nil {
 		return nil, nil, fmt.Errorf("model.weights: %s: %w", found.Path, err)
 	}
-	f.note = fmt.Sprintf("starting from %s, %d tensors", found.Path, len(fit.slots))
+	f.note = fmt.Sprintf("starting from %s, %d tensors", found.Path, len(fit.wanted))
 	if why != "" {
-		f.note += fmt.Sprintf("; the last layer starts anew (%d tensors): %s", taken-len(fit.slots), why)
+		f.note += fmt.Sprintf("; the last layer starts anew (%d tensors): %s", taken-len(fit.wanted), why)
 	}
 	return params, state, nil
 }

@@ -259,7 +259,7 @@ func TestTimmsNamesOfVGG(t *testing.T) {
 		t.Fatal(err)
 	}
 	ck := &checkpoint.Checkpoint{Tensors: map[string]*tensor.Dense{}}
-	for name, s := range slots(net) {
+	for name, s := range netTensors(net) {
 		for ours, theirs := range map[string]string{"classifier.0.": "pre_logits.fc1.", "classifier.3.": "pre_logits.fc2.", "classifier.6.": "head.fc."} {
 			name = strings.Replace(name, ours, theirs, 1)
 		}
@@ -448,7 +448,7 @@ func FuzzCompare(f *testing.F) {
 		fit := compare(ck, net)
 		fit.newHeads()
 		if err := fit.err(); err == nil {
-			t.Fatalf("%d tensors fit a network of %d", len(ck.Tensors), len(slots(net)))
+			t.Fatalf("%d tensors fit a network of %d", len(ck.Tensors), len(netTensors(net)))
 		}
 	})
 }

@@ -36,13 +36,17 @@ func (f *fleet) need(leaf, ghost, batch, slots int) (memoryNeed, error) {
 		arena = max(arena, p.ArenaCells)
 	}
 	const cell = 4
+	staged := 0
+	if f.train.streams() || f.test.streams() {
+		staged = ceilDiv(leaf*f.train.set.ImageBytes(), cell) + leaf
+	}
 	params := int64(f.net.ParamCells()) * int64(f.lanes/f.ranks+slots)
 	leaves := ceilDiv(batch, leaf)
 	stats := int64(statsCells) * int64(leaves*f.views())
 	if f.syncBN {
 		stats = int64(statsCells) + int64(row)*int64(1+ceilDiv(leaves, f.ranks)*f.ranks)
 	}
-	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves) + f.persistent.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena)}, nil
+	return memoryNeed{shared: cell * (params + stats + f.pair.cells(f, leaf, leaves) + f.persistent.cells(f, leaf, leaves)), device: cell * int64(l.Cells()+arena+staged)}, nil
 }
 
 // checkMemory refuses training for which there is not enough memory, before anything of it is allocated, and says what

@@ -3,6 +3,8 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"slices"
 
 	"broadside/cgo/device"
 	"broadside/engine/collective"
@@ -49,7 +51,9 @@ func open(r *recipe.Recipe, o Options) (*fleet, error) {
 }
 
 func specOf(d recipe.Data) data.Spec {
-	return data.Spec{Name: d.Name, Path: d.Path, Coarse: d.Coarse, TrainLimit: d.TrainLimit, TestLimit: d.TestLimit}
+	return data.Spec{Name: d.Name, Path: d.Path, Coarse: d.Coarse, TrainLimit: d.TrainLimit, TestLimit: d.TestLimit,
+		Files: data.Files{Size: d.Size, Resize: d.Resize, ValShare: d.ValShare, MaxBad: d.MaxBad, MaxBytes: int64(min(d.MaxMemoryGB*1e9, math.MaxInt64/2)),
+			Decoder: d.Decoder, Stream: slices.Contains(d.Augment, "random_resized_crop")}}
 }
 
 // deviceOf is the kind of device that the options name. Of several processes on a machine with GPUs every one takes a
@@ -120,8 +124,18 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 	if f.train, err = newResident(f.dev, pair.Train, mean, std); err != nil {
 		return err
 	}
-	f.test, err = newResident(f.dev, pair.Test, mean, std)
-	return err
+	if f.test, err = newResident(f.dev, pair.Test, mean, std); err != nil {
+		return err
+	}
+	for r, set := range map[*resident]*data.Set{f.train: pair.Train, f.test: pair.Test} {
+		if set.Streamed() {
+			r.stream = newStream(set, len(f.workers), f.leaf.Capacity)
+		}
+	}
+	if pair.Train.Source == nil {
+		return nil
+	}
+	return f.same("decoder of images", pair.Train.Source.Decoder())
 }
 
 // newTrainer makes a trainer with fresh parameters.
@@ -225,6 +239,8 @@ func augmentationOf(d recipe.Data) (a augmentation) {
 			a.flip = true
 		case "cutout":
 			a.cutout = d.CutoutSize
+		case "random_resized_crop":
+			a.cropArea = d.CropArea
 		}
 	}
 	return a

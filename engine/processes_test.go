@@ -9,7 +9,6 @@ import (
 	"broadside/engine/checkpoint"
 	"broadside/engine/collective"
 	"broadside/engine/collective/local"
-	"broadside/engine/data"
 	"broadside/engine/graph"
 	"broadside/engine/recipe"
 	"broadside/kernels"
@@ -41,7 +40,6 @@ func trainApart(t *testing.T, method string, processes int) []*checkpoint.Checkp
 }
 
 func trainProcess(r *recipe.Recipe, device kernels.Device, comm collective.Comm) (*checkpoint.Checkpoint, error) {
-	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	net, err := models.New(r.Model.Name, graph.Dims{H: 8, W: 8, C: 3}, 4)
 	if err != nil {
 		return nil, err
@@ -53,7 +51,7 @@ func trainProcess(r *recipe.Recipe, device kernels.Device, comm collective.Comm)
 		return nil, err
 	}
 	defer f.close()
-	if err := f.load(pair, false); err != nil {
+	if err := f.load(smallPair(r), false); err != nil {
 		return nil, err
 	}
 	s := &tape{}
@@ -70,7 +68,7 @@ func trainProcess(r *recipe.Recipe, device kernels.Device, comm collective.Comm)
 
 // Processes come to the bits of one process, also where an update is decided on what all of them have read.
 func TestProcessesDoNotChangeBits(t *testing.T) {
-	list := []string{"", "smallloss", "batchaug", "noise", "fold mean"}
+	list := []string{"", "smallloss", "batchaug", "noise", "fold mean", "streamed"}
 	if testing.Short() {
 		list = []string{"smallloss"}
 	}

@@ -269,6 +269,7 @@ func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error)
 	if err := t.restore(found.Checkpoint); err != nil {
 		return event, nil, fmt.Errorf("resuming from %s: %w", found.Path, err)
 	}
+	event.Message = joined(event.Message, t.fleet.otherDecoder(found.Checkpoint))
 	return event, found, nil
 }
 
@@ -386,11 +387,17 @@ func (d *runDir) end(t *trainer, s *telemetry.Summary) error {
 
 // summary describes the finished run.
 func (t *trainer) summary(r *recipe.Recipe) *telemetry.Summary {
+	var wait *float64
+	if t.fleet.train.streams() {
+		share := t.at.WaitSeconds / t.at.WallSeconds
+		wait = &share
+	}
+	bad, _ := t.fleet.badImages()
 	return &telemetry.Summary{Name: r.Name, Model: r.Model.Name, Data: r.Data.Name, Seed: r.Train.Seed,
 		Device: t.fleet.dev.Name(), Devices: len(t.fleet.workers),
 		TestAccuracy: t.at.Test, BestTestAccuracy: t.at.Best, TestLoss: t.at.TestLoss,
 		Updates: t.at.Updates, SamplesSeen: t.at.Samples, Epochs: t.at.Epoch, FinalBatch: t.at.Batch,
 		HVPs: t.at.HVPs, GradPasses: t.at.GradPasses, WallSeconds: t.at.WallSeconds,
 		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory(), Anomalies: t.at.Watch.Anomalies,
-		Values: t.values}
+		DataWait: wait, ImageDecoder: t.fleet.imageDecoder(), BadImages: bad, Values: t.values}
 }

@@ -25,6 +25,7 @@ const (
 	metaProgress = "broadside.progress"
 	metaMethod   = "broadside.method."   // + name
 	metaNormSets = "broadside.norm_sets" // names of further parameter sets of batch normalisation
+	metaDecoder  = "broadside.image_decoder"
 )
 
 // optimizerPrefix starts the names of optimiser state tensors: broadside.momentum.conv1.weight.
@@ -53,6 +54,9 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 		if err := describeInput(ck, on.mean, on.std, on.set.ClassNames); err != nil {
 			return nil, err
 		}
+	}
+	if words := t.fleet.imageDecoder(); words != "" {
+		ck.Meta[metaDecoder] = words
 	}
 	if err := t.fleet.saveNetwork(ck, t.at.Updates); err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ type leaves struct {
 	ready *attackSlots // what was attacked for this update, nil if nothing ever is
 	start int          // the update's first leaf, of the run's
 
+	upcoming upcoming // leaves after these, to be decoded meanwhile
+	repeated bool     // a second pass may follow first
+
 	results
 }
 

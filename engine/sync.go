@@ -260,6 +260,7 @@ func (t *trainer) computeHeld() error {
 	j := &t.job
 	j.draw, j.first, j.augment, j.update, j.attack = methods.Draw{Seed: t.cfg.seed}, 0, t.cfg.augment, t.at.Updates+1, t.attack()
 	j.results.resize(len(t.held), t.fleet.leaf.Capacity)
+	t.foresee(j, 0)
 	if err := t.fleet.sync.compute(j, t.held); err != nil {
 		return err
 	}

@@ -65,6 +65,10 @@ type trainer struct {
 
 	epochStarted time.Time // when this process began the current epoch, and the samples seen by then
 	epochSamples int64
+	epochWaited  time.Duration // for data, at the start of the epoch
+
+	waitedBefore float64 // seconds, of the processes before
+	badTold      int     // images that could not be decoded, of which was told
 }
 
 // trainerConfig is what the loop takes from the recipe, or from a phase after it.
@@ -120,6 +124,7 @@ type progress struct {
 	TestLoss     float64 `json:"test_loss"`
 	Best         float64 `json:"best_test_accuracy"`
 	WallSeconds  float64 `json:"wall_seconds"`
+	WaitSeconds  float64 `json:"wait_seconds,omitempty"` // of these, for data
 
 	Watch watched `json:"watch,omitzero"` // of the guard against anomalies
 }
@@ -135,6 +140,7 @@ type pending struct {
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
 // under way, keeps a checkpoint and returns the context's error.
 func (t *trainer) train(ctx context.Context) error {
+	t.waitedBefore = t.at.WaitSeconds
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.saved = t.started
 	if t.updater.guard.rollsBack() && t.at == (progress{Batch: t.at.Batch, LRScale: 1}) {
@@ -250,6 +256,7 @@ func (t *trainer) drawLeaves(count int) *leaves {
 		t.sampler.Leaf(j.draw.Epoch, t.at.Leaf+i, j.indices[i*size:(i+1)*size])
 	}
 	j.attack = t.attack()
+	t.foresee(j, count)
 	return j
 }
 
@@ -291,7 +298,9 @@ func (t *trainer) nextLeaves() int {
 // nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
 func (t *trainer) nextJob() *leaves {
 	if t.twice != nil {
-		return t.twice.next()
+		j := t.twice.next()
+		j.repeated = true
+		return j
 	}
 	return &t.job
 }
@@ -346,7 +355,8 @@ func (t *trainer) update() error {
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
 		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
-		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen})
+		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen,
+		Streamed: t.fleet.train.streams(), DataWait: t.epochWait()})
 	return t.endUpdate(u)
 }
 
@@ -405,6 +415,9 @@ func (t *trainer) endEpoch() error {
 		t.at.Best = max(t.at.Best, e.Accuracy)
 		record.TestAccuracy, record.TestLoss = &e.Accuracy, &e.Loss
 	}
+	if err := t.tellBad(); err != nil {
+		return err
+	}
 	t.values = record.Values
 	record.HVPs = t.at.HVPs
 	record.WallSeconds = t.wall()
@@ -412,13 +425,20 @@ func (t *trainer) endEpoch() error {
 	return t.sink.Epoch(record)
 }
 
-func (t *trainer) startEpoch() { t.epochStarted, t.epochSamples = time.Now(), t.at.Samples }
+func (t *trainer) startEpoch() {
+	t.epochStarted, t.epochSamples, t.epochWaited = time.Now(), t.at.Samples, t.fleet.waited()
+}
 
 // record is the epoch that just ended, before the methods act on it.
 func (t *trainer) record() telemetry.Epoch {
 	samples := float64(t.computedLeaves() * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	seconds := time.Since(t.epochStarted).Seconds()
-	return telemetry.Epoch{Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
+	var wait *float64
+	if t.fleet.train.streams() {
+		share := t.epochWait()
+		wait = &share
+	}
+	return telemetry.Epoch{DataWait: wait, Epoch: t.at.Epoch + 1, Updates: t.at.Updates, SamplesSeen: t.at.Samples,
 		TrainLoss: t.at.EpochLoss / samples, TrainAccuracy: float64(t.at.EpochCorrect) / samples,
 		Batch: t.at.Batch, LR: t.learningRate(), GradPasses: t.at.GradPasses,
 		ImagesPerSecond: float64(t.at.Samples-t.epochSamples) / seconds}
@@ -427,7 +447,7 @@ func (t *trainer) record() telemetry.Epoch {
 func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Seconds() }
 
 func (t *trainer) checkpoint() error {
-	t.at.WallSeconds, t.saved = t.wall(), time.Now()
+	t.at.WallSeconds, t.at.WaitSeconds, t.saved = t.wall(), t.waitedSeconds(), time.Now()
 	if err := t.fleet.persistent.share(t.fleet); err != nil {
 		return err
 	}

@@ -78,6 +78,8 @@ var variants = map[string][]string{
 	"fold scaled":   {"batch.running=scaled"},
 	"fold mean":     {"batch.running=mean"},
 	"local losses":  {"model.name=local-cnn"},
+	"streamed":      {"data.augment=[random_resized_crop, flip]"},
+	"streamed, abs": {"data.augment=[random_resized_crop, flip]", "methods=[" + settings["abs"] + "]"}, // probes, and a batch that grows
 	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
 	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
 }
@@ -228,9 +230,8 @@ func trainSmall(t *testing.T, method string, devices, stopAt int, from *checkpoi
 
 func trainSmallOn(t *testing.T, method string, devices []kernels.Device, o Options, stopAt int, from *checkpoint.Checkpoint) (*tape, *checkpoint.Checkpoint) {
 	t.Helper()
-	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
-	s := &tape{stopAt: stopAt, keepSteps: true}
-	tr := startTrainerOn(t, smallRecipe(t, method), pair, devices, o, s)
+	r, s := smallRecipe(t, method), &tape{stopAt: stopAt, keepSteps: true}
+	tr := startTrainerOn(t, r, smallPair(r), devices, o, s)
 	if from != nil {
 		if err := tr.restore(from); err != nil {
 			t.Fatal(err)
@@ -268,7 +269,7 @@ func difference(a, b *checkpoint.Checkpoint) string {
 			if json.Unmarshal([]byte(x), &p) != nil || json.Unmarshal([]byte(b.Meta[key]), &q) != nil {
 				return "unreadable progress"
 			}
-			p.WallSeconds, q.WallSeconds = 0, 0
+			p.WallSeconds, q.WallSeconds, p.WaitSeconds, q.WaitSeconds = 0, 0, 0, 0
 			if p != q {
 				return fmt.Sprintf("progress: %+v and %+v", p, q)
 			}

@@ -44,6 +44,7 @@ type worker struct {
 	key      [4]int32
 	start    []float32 // of an attack
 	target   []int32
+	staged   staged
 	toSlot   kernels.Pass // the leaf's inputs to memory of a pairing, and back
 	fromSlot kernels.Pass
 	reads    []int // leaves of the job whose results were read
@@ -278,6 +279,9 @@ func (w *worker) bind(r *resident) {
 	b[graph.ParamBase], b[graph.StateBase] = part(w.fleet.params, w.home), part(w.fleet.state, w.home)
 	b[graph.ArenaBase], b[graph.LeafBase] = w.arena, w.leaf
 	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = part(r.images, w.home), part(r.labels, w.home), part(r.normal, w.home)
+	if r.stream != nil {
+		b[graph.ImageBase], b[graph.LabelBase] = w.staged.images, w.staged.labels
+	}
 }
 
 // gather fills the leaf with samples of a data set.
@@ -302,8 +306,11 @@ func (w *worker) gather(r *resident, a augmentation, d methods.Draw, indices []i
 		return err
 	}
 	w.key = [4]int32{int32(d.Seed), int32(d.Seed >> 32), int32(d.Epoch), int32(d.Copy)}
-	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
+	if r.stream != nil {
+		return w.gatherStaged(r, p, viewOf(a, d), indices)
+	}
+	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
 	w.bind(r)
 	return p.Run(&w.bases)
 }
@@ -312,6 +319,7 @@ func (w *worker) free() {
 	for _, s := range w.seats {
 		free(s.leaf, s.arena)
 	}
+	free(w.staged.images, w.staged.labels)
 	passes := []kernels.Pass{w.zero, w.toSlot, w.fromSlot}
 	for _, p := range w.programs {
 		passes = append(append(append(passes, p.main, p.tangent), p.parts...), p.pieces...)
@@ -326,11 +334,12 @@ func (w *worker) free() {
 	}
 }
 
-// resident is a data set in device memory.
+// resident is a data set in device memory, or one whose leaves come there when they are gathered.
 type resident struct {
 	set                    data.Set // without its images
 	images, labels, normal kernels.Memory
 	mean, std              []float32 // what pixels are normalised with, or nil
+	stream                 *stream   // nil where images and labels are in memory
 }
 
 // newResident copies a data set to the device. mean and std, in units of [0, 1], normalise each
@@ -343,17 +352,21 @@ func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resid
 		r.free()
 		return nil, fmt.Errorf("loading %s: %w", set.Name, err)
 	}
-	r.labels.WriteInts(0, set.Labels)
+	if r.labels != nil {
+		r.labels.WriteInts(0, set.Labels)
+	}
 	r.normal.WriteFloats(0, normal)
 	return r, nil
 }
 
 func (r *resident) alloc(dev kernels.Device, set *data.Set, normal int) (err error) {
-	if r.images, err = imagesOn(dev, set); err != nil {
-		return err
-	}
-	if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
-		return err
+	if !set.Streamed() {
+		if r.images, err = imagesOn(dev, set); err != nil {
+			return err
+		}
+		if r.labels, err = dev.Alloc(len(set.Labels)); err != nil {
+			return err
+		}
 	}
 	r.normal, err = dev.Alloc(normal)
 	return err
@@ -361,6 +374,7 @@ func (r *resident) alloc(dev kernels.Device, set *data.Set, normal int) (err err
 
 func (r *resident) free() {
 	if r != nil {
+		r.stream.close()
 		free(r.images, r.labels, r.normal)
 	}
 }
@@ -369,9 +383,13 @@ func (r *resident) free() {
 type augmentation struct {
 	pad, cutout int
 	flip        bool
+	cropArea    float64 // of random_resized_crop, the least; 0: none
 }
 
 func (r *resident) shape(n int, a augmentation) kernels.AugmentShape {
+	if r.stream != nil { // the images of a leaf, augmented
+		return kernels.AugmentShape{N: int32(n), H: int32(r.set.H), W: int32(r.set.W), C: int32(r.set.C), Images: int32(n)}
+	}
 	s := kernels.AugmentShape{N: int32(n), H: int32(r.set.H), W: int32(r.set.W), C: int32(r.set.C),
 		Pad: int32(a.pad), Cutout: int32(a.cutout), Images: int32(r.set.Len())}
 	if a.flip {

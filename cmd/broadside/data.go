@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"broadside/engine/data"
+	"broadside/engine/recipe"
 	"broadside/engine/suggest"
 )
 
@@ -35,14 +37,26 @@ the path of its files.`
 
 // dataFlags say which data set a command is about.
 type dataFlags struct {
-	spec data.Spec
-	json bool
+	spec     data.Spec
+	memoryGB float64
+	json     bool
 }
 
 // addPath adds the flags that every command about a data set has.
 func (f *dataFlags) addPath(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.spec.Path, "path", "", "folder or file of the data set, as data.path in a recipe; a bundled set needs none")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	files := recipe.Default().Data
+	cmd.Flags().IntVar(&f.spec.Files.Size, "size", 0, "image files: side of the square that images become, in pixels")
+	cmd.Flags().Float64Var(&f.spec.Files.ValShare, "val-share", files.ValShare, "image files that are not divided: share of each class to test on")
+	cmd.Flags().IntVar(&f.spec.Files.MaxBad, "max-bad", 0, "image files that may be impossible to decode")
+	cmd.Flags().Float64Var(&f.memoryGB, "max-memory-gb", files.MaxMemoryGB, "image files: GB that decoded images may take")
+}
+
+// named completes what the flags say of a set of that name.
+func (f *dataFlags) named(name string) data.Spec {
+	f.spec.Name, f.spec.Files.MaxBytes = name, int64(min(f.memoryGB*1e9, math.MaxInt64/2))
+	return f.spec
 }
 
 // add adds the flags of the commands that load a data set.
@@ -55,8 +69,7 @@ func (f *dataFlags) add(cmd *cobra.Command) {
 
 // open loads the named set.
 func (f *dataFlags) open(name string) (*data.Pair, error) {
-	f.spec.Name = name
-	pair, err := data.Open(f.spec)
+	pair, err := data.Open(f.named(name))
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +105,7 @@ type verified struct {
 }
 
 func (f *dataFlags) verify(cmd *cobra.Command, name string) error {
-	f.spec.Name = name
-	states, err := data.Verify(f.spec)
+	states, err := data.Verify(f.named(name))
 	if err != nil {
 		return err
 	}
@@ -146,7 +158,7 @@ func newDataPack() *cobra.Command {
 train from it share its memory. Training from it gives the same bits as training from the source:
 
   broadside train RECIPE --set data.name=packed --set data.path=cifar10.bspack`,
-		"  broadside data pack cifar10 --path /data/cifar-10-batches-bin --out cifar10.bspack\n  broadside data pack npy --path arrays --out small.bspack --train-limit 1000",
+		"  broadside data pack cifar10 --path /data/cifar-10-batches-bin --out cifar10.bspack\n  broadside data pack npy --path arrays --out small.bspack --train-limit 1000\n  broadside data pack folder --path my-images --size 64 --out my-images.bspack",
 		func(cmd *cobra.Command, name string) error { return f.pack(cmd, name, out) })
 	f.add(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to write, whose name ends with "+data.PackedExtension+" (default NAME"+data.PackedExtension+")")

@@ -13,6 +13,8 @@ import (
 	"broadside/cgo/cuda"
 	"broadside/engine/collective/mpi"
 	"broadside/engine/collective/nccl"
+	"broadside/engine/data/pixels"
+	"broadside/engine/data/turbojpeg"
 )
 
 // finding is one line of the doctor: what was looked at, what is there, and what is missing for what.
@@ -33,7 +35,7 @@ func examine() []finding {
 		{What: "cores", Found: fmt.Sprint(runtime.NumCPU())},
 		memory(),
 	}
-	return append(append(append(out, cpuKernels()...), gpus()...), processes(), runsFolder())
+	return append(append(append(out, cpuKernels()...), gpus()...), imageDecoder(), processes(), runsFolder())
 }
 
 func memory() finding {
@@ -107,6 +109,18 @@ func ncclLibrary() finding {
 		return finding{What: "NCCL", Found: "none", Missing: err.Error()}
 	}
 	return finding{What: "NCCL", Found: version + ", whose sums depend on the number of GPUs in their last bits"}
+}
+
+// imageDecoder tells what decodes JPEG files.
+func imageDecoder() finding {
+	_, words, err := pixels.Resolve(pixels.Auto)
+	f := finding{What: "JPEG files", Found: "decoded by " + words}
+	if err != nil {
+		f.Found, f.Missing = "cannot be decoded", err.Error()
+	} else if _, err := turbojpeg.Library(); err != nil {
+		f.Missing = err.Error() + ": it decodes faster (Debian's libturbojpeg0)"
+	}
+	return f
 }
 
 // processes tells whether several processes and hosts can train together.

@@ -176,6 +176,31 @@ func TestDataMistakes(t *testing.T) {
 	})
 }
 
+func TestImageFileMistakes(t *testing.T) {
+	tinyFolder(t)
+	for _, name := range []string{"one/cat/a.jpg", "two/cat/a.jpg", "two/cat/b.jpg", "two/dog/a.jpg", "two/dog/b.jpg", "gap/a-0.tar", "gap/a-2.tar", "odd/a.tar"} {
+		write(t, name, "no image "+name)
+	}
+	folder := func(path, more string) string { return "train folder --set data.path=" + path + more }
+	shards := func(path string) string { return folder(path, " --set data.name=webdataset") }
+	refused(t, []mistake{
+		{"no folder", folder("none", ""), exitFailure, []string{"none", "no such file"}},
+		{"one class", folder("one", ""), exitFailure, []string{"data folder one has 1 folders", "two or more"}},
+		{"no image", folder("two", " --set data.augment=[flip]"), exitFailure, []string{"image two/", "neither a JPEG nor a PNG file", "data.max_bad"}},
+		{"no size", folder("two", " --set data.size=0"), exitFailure, []string{"data.size is 0", "224"}},
+		{"negative size", folder("two", " --set data.size=-4"), exitFailure, []string{"data.size -4", "1 to 4096"}},
+		{"decoder", folder("two", " --set data.decoder=turbo"), exitFailure, []string{"data.decoder \"turbo\"", "use auto, libjpeg-turbo, go"}},
+		{"crops and padding", folder("two", " --set data.augment=[random_resized_crop,pad_crop]"), exitFailure, []string{"random_resized_crop and pad_crop"}},
+		{"crop area", folder("two", " --set data.crop_area=0"), exitFailure, []string{"data.crop_area 0", "above 0"}},
+		{"share", folder("two", " --set data.val_share=1"), exitFailure, []string{"data.val_share 1", "less than 1"}},
+		{"crops of other sets", "train tiny.yaml --set data.augment=[random_resized_crop]", exitFailure, []string{"mnist", "random_resized_crop", "one size"}},
+		{"size of other sets", "train tiny.yaml --set data.size=8", exitFailure, []string{"mnist", "data.size is 8", "one size"}},
+		{"no archive", shards("two"), exitFailure, []string{"two has no archives", "NAME-000.tar"}},
+		{"missing archive", shards("gap"), exitFailure, []string{"a-0.tar to a-2.tar", "number 1"}},
+		{"no tar", shards("odd"), exitFailure, []string{"odd/a.tar"}},
+	})
+}
+
 func TestRunDirectoryMistakes(t *testing.T) {
 	tinyFolder(t)
 	must(t, "train", "tiny.yaml", "--run", "r", "--set", "train.epochs=1", "--set", "schedule.name=constant", "--set", "schedule.at=[]")

@@ -1,7 +1,8 @@
-// Package data holds image sets in memory and deals out the order in which training visits them.
+// Package data holds image sets and deals out the order in which training visits them.
 //
 // A set stays in memory as the bytes of its files, in NHWC order; augmentation and normalisation
-// happen in the kernels, so nothing is decoded per step. [Open] loads a set by name, [Sampler]
+// happen in the kernels, so nothing is decoded per step. Sets of JPEG and PNG files are decoded when they are
+// loaded or, where each epoch crops them anew, while training goes on. [Open] loads a set by name, [Sampler]
 // shuffles it.
 package data
 
@@ -10,11 +11,12 @@ import "fmt"
 // Set is a labelled image set. It is read-only once loaded and may be shared.
 type Set struct {
 	Name       string   // what it is, as in "cifar10 train"
-	Images     []byte   // [Len][H][W][C], 0 to 255
+	Images     []byte   // [Len][H][W][C], 0 to 255; nil: Source has them
 	Labels     []int32  // [Len], each in [0, Classes)
 	H, W, C    int      // pixels, pixels, channels
 	Classes    int      // number of classes
 	ClassNames []string // [Classes], or nil
+	Source     Source   // of images in files, or nil
 	Mapped     bool     // Images is a mapped file, which lasts as long as the process and has bytes behind it
 	Mean, Std  []float32
 	// Mean and Std are [C], of pixels scaled to [0, 1]: the constants the literature normalises with.
@@ -46,7 +48,7 @@ func (s *Set) Check() error {
 	if s.Len() == 0 {
 		return fmt.Errorf("%s: the set has no images", s.Name)
 	}
-	if want := s.Len() * s.ImageBytes(); len(s.Images) != want {
+	if want := s.Len() * s.ImageBytes(); len(s.Images) != want && !s.Streamed() {
 		return fmt.Errorf("%s: %d image bytes for %d labels of %dx%dx%d; want %d bytes",
 			s.Name, len(s.Images), s.Len(), s.H, s.W, s.C, want)
 	}

@@ -15,6 +15,7 @@ type Spec struct {
 	Coarse bool
 	// TrainLimit and TestLimit cut the sets down to balanced subsets of that size; 0 keeps all.
 	TrainLimit, TestLimit int
+	Files                 Files // of sets of image files
 }
 
 // Info describes a set that Open knows.
@@ -62,6 +63,10 @@ var (
 			load: loadIDXPair, base: fashionBase},
 		{Info: Info{Name: "fashion-mnist-small", Title: "8,000 + 2,000 images of Fashion-MNIST, bundled", Bundled: true},
 			load: loadIDXPair, base: fashionBase},
+		{Info: Info{Name: "folder", Title: "JPEG and PNG files, a folder for each class (ImageNet, TinyImageNet, your own)", Files: "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone"},
+			load: loadFolders, base: imageBase},
+		{Info: Info{Name: "webdataset", Title: "WebDataset: JPEG and PNG files in tar archives", Files: "NAME-train-000.tar and so on, NAME-val-000.tar, with KEY.jpg and KEY.cls or KEY.json"},
+			load: loadShards, base: imageBase},
 		svhnSet("svhn", "SVHN, 73,257 + 26,032 house numbers, cropped to 32x32", "train_32x32.mat, test_32x32.mat", "train_32x32.mat"),
 		svhnSet("svhn-extra", "SVHN trained on its 531,131 extra images", "extra_32x32.mat, test_32x32.mat", "extra_32x32.mat"),
 		svhnSet("svhn-full", "SVHN trained on its 604,388 training and extra images", "train_32x32.mat, extra_32x32.mat, test_32x32.mat",
@@ -100,6 +105,9 @@ func Open(spec Spec) (*Pair, error) {
 	if spec.TrainLimit < 0 || spec.TestLimit < 0 {
 		return nil, fmt.Errorf("data set %s: limits %d and %d: a limit is the number of images, 0 for all",
 			d.Name, spec.TrainLimit, spec.TestLimit)
+	}
+	if err := d.checkFiles(spec.Files); err != nil {
+		return nil, fmt.Errorf("data set %s: %w", d.Name, err)
 	}
 	if !d.Bundled && spec.Path == "" {
 		return nil, d.needsPath()

@@ -11,15 +11,23 @@ func (s *Set) Balanced(n int) *Set {
 	quota := s.quotas(n)
 	t := *s
 	t.Mapped = false
-	t.Images = make([]byte, 0, n*s.ImageBytes())
 	t.Labels = make([]int32, 0, n)
+	keep := make([]int32, 0, n)
 	for i, y := range s.Labels {
-		if quota[y] == 0 {
-			continue
+		if quota[y] > 0 {
+			quota[y]--
+			keep, t.Labels = append(keep, int32(i)), append(t.Labels, y)
 		}
-		quota[y]--
-		t.Images = append(t.Images, s.Image(i)...)
-		t.Labels = append(t.Labels, y)
+	}
+	if s.Source != nil {
+		t.Source = s.Source.Subset(keep)
+	}
+	if s.Streamed() {
+		return &t
+	}
+	t.Images = make([]byte, 0, n*s.ImageBytes())
+	for _, i := range keep {
+		t.Images = append(t.Images, s.Image(int(i))...)
 	}
 	return &t
 }

@@ -122,6 +122,13 @@ data:
   cutout_size: 16
   train_limit: 0
   test_limit: 0
+  size: 0
+  resize: 0
+  crop_area: 0.08
+  val_share: 0.1
+  max_bad: 0
+  max_memory_gb: 4
+  decoder: auto
 model:
   name: resnet20
   zero_init_residual: false
@@ -218,7 +225,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 46 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 53 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

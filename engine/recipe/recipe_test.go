@@ -51,7 +51,7 @@ func TestDependentDefaults(t *testing.T) {
 func TestEveryKeyIsRead(t *testing.T) {
 	text := `
 name: all
-data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20}
+data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20, size: 64, resize: 72, crop_area: 0.25, val_share: 0.2, max_bad: 3, max_memory_gb: 1.5, decoder: go}
 model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
@@ -65,7 +65,7 @@ methods:
 	r := mustParse(t, text)
 	want := &Recipe{
 		Name:       "all",
-		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20},
+		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20, 64, 72, 0.25, 0.2, 3, 1.5, "go"},
 		Model:      Model{"m", true, 0.01, ""},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
@@ -93,7 +93,7 @@ func TestMessages(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"train:\n  epoch: 3\n" + small, "small.yaml:2: unknown key train.epoch; did you mean train.epochs?"},
 		{"epochs: 3\n" + small, "small.yaml:1: unknown key epochs; did you mean train.epochs?"},
-		{"optimizer:\n\n  size: 3\n", "small.yaml:3: unknown key optimizer.size; did you mean batch.size?"},
+		{"optimizer:\n\n  lanes: 3\n", "small.yaml:3: unknown key optimizer.lanes; did you mean batch.lanes?"},
 		{"qqqqqq: 3\n" + small, "small.yaml:1: unknown key qqqqqq"},
 		{"'a: b\tc': 3\n" + small, `small.yaml:1: unknown key "a: b\tc"`},
 		{"train: {epochs: ten}\n", `small.yaml:1: train.epochs: want a whole number, got "ten"`},
@@ -256,7 +256,7 @@ func TestValidation(t *testing.T) {
 		{"schedule.warmup_epochs=91", "schedule.warmup_epochs 91 does not fit into the run: use 0 to train.epochs 90"},
 		{"schedule.warmup_from=2", "schedule.warmup_from 2 is not a fraction of the learning rate: use 0 to 1"},
 		{"data.name=", "data.name is missing: name a data set, such as cifar10"},
-		{"data.augment=[flop]", `data.augment "flop" is not known: use pad_crop, flip, cutout; did you mean flip?`},
+		{"data.augment=[flop]", `data.augment "flop" is not known: use pad_crop, flip, cutout, random_resized_crop; did you mean flip?`},
 		{"data.normalize=all", `data.normalize "all" is not known: use none, dataset`},
 		{"data.pad=-1", "data.pad -1 is out of range: use 0 to 1024 pixels"},
 		{"data={pad: 0, augment: [pad_crop]}", "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment"},

@@ -58,12 +58,22 @@ func (c *checker) name(name string) {
 func (c *checker) data(d *Data) {
 	c.want(d.Name != "", "data.name is missing: name a data set, such as cifar10")
 	c.oneOf("data.normalize", d.Normalize, "none", "dataset")
-	c.subset("data.augment", d.Augment, "pad_crop", "flip", "cutout")
+	c.subset("data.augment", d.Augment, "pad_crop", "flip", "cutout", "random_resized_crop")
+	for _, other := range []string{"pad_crop", "cutout"} {
+		c.want(!slices.Contains(d.Augment, "random_resized_crop") || !slices.Contains(d.Augment, other), "data.augment has random_resized_crop and %s: random_resized_crop goes with flip alone", other)
+	}
 	c.want(d.Pad >= 0 && d.Pad <= 1024, "data.pad %d is out of range: use 0 to 1024 pixels", d.Pad)
 	c.want(d.Pad != 0 || !slices.Contains(d.Augment, "pad_crop"), "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment")
 	c.want(d.CutoutSize >= 1 && d.CutoutSize <= 1024, "data.cutout_size %d is out of range: use 1 to 1024 pixels", d.CutoutSize)
 	c.want(d.TrainLimit >= 0, "data.train_limit %d is negative: use a number of samples, or 0 for all", d.TrainLimit)
 	c.want(d.TestLimit >= 0, "data.test_limit %d is negative: use a number of samples, or 0 for all", d.TestLimit)
+	c.want(d.Size >= 0 && d.Size <= 4096, "data.size %d is out of range: use 1 to 4096 pixels", d.Size)
+	c.want(d.Resize == 0 || d.Resize >= d.Size && d.Resize <= 4096, "data.resize %d is out of range: use data.size %d to 4096 pixels, or 0 for 8/7 of data.size", d.Resize, d.Size)
+	c.want(d.CropArea > 0 && d.CropArea <= 1, "data.crop_area %v is out of range: use a share above 0, up to 1", d.CropArea)
+	c.want(d.ValShare > 0 && d.ValShare < 1, "data.val_share %v is out of range: use a share above 0 and less than 1", d.ValShare)
+	c.want(d.MaxBad >= 0, "data.max_bad %d is negative: use a number of images", d.MaxBad)
+	c.want(d.MaxMemoryGB > 0 && finite(d.MaxMemoryGB), "data.max_memory_gb %v is out of range: use a number above 0", d.MaxMemoryGB)
+	c.oneOf("data.decoder", d.Decoder, "auto", "libjpeg-turbo", "go")
 }
 
 func (c *checker) train(t *Train) {

@@ -134,6 +134,9 @@ func (l *logged) Epoch(e Epoch) {
 		line = line.Float64("eigenvalue", round(*e.Eigenvalue))
 	}
 	line = line.Float64("images_per_second", math.Round(e.ImagesPerSecond))
+	if e.DataWait != nil {
+		line = line.Float64("data_wait", round(*e.DataWait))
+	}
 	if left := l.left(); left >= 0 {
 		line = line.Str("left", duration(left))
 	}
@@ -213,6 +216,9 @@ func (l *live) draw() {
 	if speed := l.speed(); speed > 0 {
 		fields = append(fields, fmt.Sprintf("%.0f img/s", speed))
 	}
+	if s.Streamed {
+		fields = append(fields, fmt.Sprintf("%.0f%% waiting for data", 100*s.DataWait))
+	}
 	if l.eigen != nil {
 		fields = append(fields, fmt.Sprintf("eig %.4g", *l.eigen))
 	}
@@ -241,8 +247,12 @@ func (l *live) Epoch(e Epoch) {
 	defer l.mu.Unlock()
 	l.printHeader()
 	l.endEpoch()
-	l.print("%5d %9d %10.4f %8.2f%% %10s %9s %7d %9.4g %9s %7.0f", e.Epoch, e.Updates, e.TrainLoss, 100*e.TrainAccuracy,
-		optional("%.4f", e.TestLoss, 1), optional("%.2f%%", e.TestAccuracy, 100), e.Batch, e.LR, optional("%.4g", e.Eigenvalue, 1), e.ImagesPerSecond)
+	waited := ""
+	if e.DataWait != nil {
+		waited = fmt.Sprintf("  %.0f%% waiting for data", 100**e.DataWait)
+	}
+	l.print("%5d %9d %10.4f %8.2f%% %10s %9s %7d %9.4g %9s %7.0f%s", e.Epoch, e.Updates, e.TrainLoss, 100*e.TrainAccuracy,
+		optional("%.4f", e.TestLoss, 1), optional("%.2f%%", e.TestAccuracy, 100), e.Batch, e.LR, optional("%.4g", e.Eigenvalue, 1), e.ImagesPerSecond, waited)
 }
 
 // printHeader heads the table of epochs, once.

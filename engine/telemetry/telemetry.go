@@ -32,6 +32,7 @@ const (
 	TypeRate       = "rate"
 	TypeProbe      = "probe"
 	TypePhase      = "phase" // a phase has ended
+	TypeData       = "data"  // something about the data is worth saying
 	TypeCheckpoint = "checkpoint"
 	TypeAnomaly    = "anomaly" // an update was left out
 	TypeEnd        = "end"
@@ -47,6 +48,8 @@ type Step struct {
 	LR            float64
 	Loss          float64 // mean of the current epoch so far
 	Accuracy      float64 // of the current epoch so far, 0 to 1
+	Streamed      bool    // data are decoded while training goes on
+	DataWait      float64 // share of the current epoch's time so far that went into waiting for them
 }
 
 // Epoch is the record of a completed epoch. Counts are totals since the start of the run. Test values
@@ -66,6 +69,7 @@ type Epoch struct {
 	GradPasses      int64              `json:"grad_passes"` // samples through a forward and backward pass
 	HVPs            int                `json:"hvps"`        // Hessian-vector products
 	ImagesPerSecond float64            `json:"images_per_second"`
+	DataWait        *float64           `json:"data_wait,omitempty"` // share of the time that went into waiting for data decoded meanwhile
 	WallSeconds     float64            `json:"wall_seconds"`
 	Values          map[string]float64 `json:"values,omitempty"` // what methods report beyond these
 }
@@ -138,6 +142,10 @@ type Summary struct {
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
 	Anomalies        int     `json:"anomalies,omitempty"` // updates left out by train.on_anomaly
+	// DataWait is the share of the wall time that the devices of the first process waited for data decoded meanwhile.
+	DataWait     *float64 `json:"data_wait,omitempty"`
+	ImageDecoder string   `json:"image_decoder,omitempty"` // what decoded image files, whose bits depend on it
+	BadImages    int      `json:"bad_images,omitempty"`    // files that could not be decoded
 	// Values are what methods reported of the last epoch; none after a resume that had nothing left to train.
 	Values map[string]float64 `json:"values,omitempty"`
 }

@@ -197,7 +197,7 @@ func TestTruncateAfter(t *testing.T) {
 
 func TestSummaryKeysAreTheContract(t *testing.T) {
 	dir := t.TempDir()
-	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, 0, map[string]float64{"distance": 3.5}}
+	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, 0, ptr(0.25), "go", 2, map[string]float64{"distance": 3.5}}
 	if err := WriteSummary(dir, in); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestSummaryKeysAreTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := strings.Fields(`test_accuracy best_test_accuracy test_loss updates samples_seen epochs final_batch hvps grad_passes
-		wall_seconds images_per_second peak_memory_bytes name model data seed devices device values`)
+		wall_seconds images_per_second peak_memory_bytes name model data seed devices device values data_wait image_decoder bad_images`)
 	if len(keys) != len(want) {
 		t.Errorf("%d keys, want %d: %s", len(keys), len(want), text)
 	}
