@@ -27,7 +27,6 @@ type netTensor struct {
 	shape  []int
 	param  int // its place in Network.Params, or -1
 	offset int // of a running statistic in the state memory
-	head   bool
 }
 
 // netTensors lists a network's tensors by their names.
@@ -35,11 +34,6 @@ func netTensors(net *graph.Network) map[string]netTensor {
 	out := map[string]netTensor{}
 	for i, p := range net.Params {
 		out[p.Name] = netTensor{shape: p.TorchShape(), param: i}
-	}
-	for _, i := range net.Heads() {
-		s := out[net.Params[i].Name]
-		s.head = true
-		out[net.Params[i].Name] = s
 	}
 	for _, n := range net.Norms {
 		for i, suffix := range runningSuffixes {
