@@ -85,7 +85,7 @@ func (j *leaves) attackPasses(f *fleet) (samples int) {
 	}
 	attacked := len(j.ahead.slots)
 	for i := range j.loss {
-		if leaf, _, twin := f.view(j.first + i); twin && (j.ready == nil || !j.ready.holds(leaf, j.start+leaf)) {
+		if leaf, _, kind := f.view(j.first + i); kind == twinView && (j.ready == nil || !j.ready.holds(leaf, j.start+leaf)) {
 			attacked++
 		}
 	}

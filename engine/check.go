@@ -72,18 +72,18 @@ const (
 
 // StateOf returns what a run directory holds of a resolved recipe's run. It refuses one that holds another recipe's.
 func StateOf(dir string, r *recipe.Recipe) (RunState, error) {
-	stored, err := os.ReadFile(filepath.Join(dir, telemetry.RecipeFile))
+	stored, err := storedRecipe(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return NoRun, (&runDir{path: dir}).check(false)
 	}
 	if err != nil {
-		return NoRun, fmt.Errorf("run directory: %w", err)
+		return NoRun, err
 	}
 	given, err := r.YAML()
 	if err != nil {
 		return NoRun, err
 	}
-	if err := sameRecipe(string(stored), string(given)); err != nil {
+	if err := sameRecipe(stored, string(given)); err != nil {
 		return NoRun, fmt.Errorf("resuming %s: %w", dir, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, telemetry.SummaryFile)); err != nil {

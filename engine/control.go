@@ -16,7 +16,7 @@ var _ methods.Training = control{}
 
 func (c control) Epoch() int         { return c.t.at.Epoch }
 func (c control) Epochs() int        { return c.t.cfg.epochs }
-func (c control) Updates() int       { return c.t.at.Updates }
+func (c control) Updates() int       { return c.t.phaseUpdates() }
 func (c control) Samples() int       { return c.t.fleet.train.set.Len() }
 func (c control) SamplesSeen() int64 { return c.t.at.Samples }
 func (c control) Leaf() int          { return c.t.fleet.leaf.Capacity }
@@ -49,7 +49,7 @@ func (c control) SetBatch(size int, carry methods.Carry, trigger string) error {
 		if err := t.fleet.scaleLanes(t.pending.places, factor); err != nil {
 			return err
 		}
-		t.twice.scaled(factor)
+		t.keepJobs().scaled(factor)
 		t.updater.moments.unequal()
 	}
 	from := t.at.Batch

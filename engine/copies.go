@@ -12,20 +12,33 @@ import (
 // copiesEach is how many copies of a leaf an update trains on.
 func (f *fleet) copiesEach() int { return max(f.copies, 1) }
 
-// views is how many places of an update a leaf has: those of its copies, or its own and its twin's.
+// views is how many places of an update a leaf has: those of its copies, or those of its pair.
 func (f *fleet) views() int {
 	if f.pair != nil {
-		return 2
+		return f.pair.views()
 	}
 	return f.copiesEach()
 }
 
-// view returns the leaf of the update that a place is of, which copy of it, and whether it is its twin.
-func (f *fleet) view(place int) (leaf, copy int, twin bool) {
-	if f.pair != nil {
-		return place / 2, 0, twinPlace(place/2) == place
+// viewKind tells the places of a leaf apart.
+type viewKind int
+
+const (
+	cleanView     viewKind = iota
+	augmentedView          // drawn anew, with augmentations of its own
+	twinView               // attacked
+)
+
+// view returns the leaf of the update that a place is of, which copy of it that is drawn as, and its kind.
+func (f *fleet) view(place int) (leaf, copy int, kind viewKind) {
+	if f.pair == nil {
+		return place / f.copiesEach(), place % f.copiesEach(), cleanView
 	}
-	return place / f.copiesEach(), place % f.copiesEach(), false
+	leaf, kind = f.pair.view(place)
+	if kind == augmentedView {
+		copy = 1
+	}
+	return leaf, copy, kind
 }
 
 // maxCopies bounds the copies, whose number is one byte of the random counter.

@@ -26,6 +26,7 @@ type goldenCurvature struct {
 		Trace        float64
 		TraceSamples []float64   `json:"trace_samples"`
 		Moments      [][]float64 // [start][k-1]: z'H^k z / n
+		Tensors      map[string]goldenBlock
 	}
 	Checkpoint []struct {
 		Ghost        int

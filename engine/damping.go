@@ -52,7 +52,7 @@ func (d *damping) alloc(least float64) (err error) {
 	return err
 }
 
-// measuringVectors counts the parameter-shaped memories of each rank that damping and the measuring of updates take.
+// measuringVectors counts the parameter-shaped memories of each rank that damping, scaling and the measuring of updates take.
 func measuringVectors(f *fleet, list []method) (n int) {
 	for _, entry := range list {
 		if _, ok := entry.Method.(methods.Damper); ok {
@@ -60,6 +60,9 @@ func measuringVectors(f *fleet, list []method) (n int) {
 		}
 		if _, ok := entry.Method.(methods.StepReader); ok {
 			n += 2
+		}
+		if _, ok := entry.Method.(methods.Scaler); ok {
+			n++
 		}
 	}
 	return n

@@ -4,7 +4,10 @@ import (
 	"math"
 	"testing"
 
+	"broadside/cgo/device/devicetest"
 	"broadside/engine/data"
+	"broadside/kernels"
+	"broadside/kernels/ref"
 )
 
 // The running statistics after an update of four ghosts, in two leaves, by each rule: run is their value before and
@@ -79,5 +82,21 @@ func TestFoldRulesAgreeOnOneGhost(t *testing.T) {
 				t.Fatalf("%s: statistic %d is %g; sequential gives %g", rule, i, got[i], want[i])
 			}
 		}
+	}
+}
+
+// Ghost batch norm by each rule trains a network to PyTorch's parameters and running statistics, in float64, and in
+// float32 on two devices.
+func TestGhostNormAgreesWithPyTorch(t *testing.T) {
+	g := readTrainings(t, "ghost_norm.json")
+	if len(g.Cases) != 3 {
+		t.Fatalf("%d rules", len(g.Cases))
+	}
+	for rule, c := range g.Cases {
+		t.Run(rule, func(t *testing.T) {
+			// In float64 the learning rate, the rules' factors and what is read at the end are single precision.
+			g.check(t, []kernels.Device{ref.New()}, 1e-6, "", c.Loss, c.Tensors, "batch.running="+c.Running)
+			g.check(t, devicetest.Open(t, 2), 1e-5, "", c.Loss, c.Tensors, "batch.running="+c.Running)
+		})
 	}
 }

@@ -176,9 +176,13 @@ func (t *trainer) rollBack() (updates int, err error) {
 	if err := t.restore(ck); err != nil {
 		return 0, err
 	}
+	if err := t.startMethods(); err != nil { // where that is before the first update
+		return 0, err
+	}
 	then := t.at
 	t.at = was
 	t.at.Batch, t.at.LRScale, t.at.Watch.Loss, t.at.Watch.Gradient = then.Batch, then.LRScale, then.Watch.Loss, then.Watch.Gradient
+	t.at.Before = was.Updates - then.Updates + then.Before // so that step rule and methods count on from their state
 	if then.Phase != was.Phase {
 		return 0, errors.New("the newest is of the phase before")
 	}

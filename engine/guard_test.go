@@ -184,6 +184,10 @@ func TestRollback(t *testing.T) {
 	if len(events) != 1 || events[0].Updates != 6 || !strings.Contains(events[0].Message, "back to the parameters after 4 updates") {
 		t.Fatalf("events %+v", events)
 	}
+	var at progress
+	if err := decode(want, metaProgress, &at); err != nil || at.Before != 2 {
+		t.Errorf("the step rule counts %d updates less than the run, %v; want the 2 that were undone", at.Before, err)
+	}
 	byHand := g
 	byHand.from, byHand.spoil = movedOn(t, before, g), nil
 	_, got := byHand.must(t)
@@ -198,6 +202,20 @@ func TestRollback(t *testing.T) {
 	}
 	if d := differentTensors(want, got); d != "" {
 		t.Errorf("by hand: %s", d)
+	}
+}
+
+// Before the first update methods act as at the start of the run: here one measures.
+func TestRollbackToTheStart(t *testing.T) {
+	g := guardedRun{sets: []string{"train.on_anomaly=rollback"}, method: "sgs", stopAt: 1}
+	_, first := g.must(t)
+	g.spoil, g.stopAt = map[int64]float32{2: nan}, 2
+	events, second := g.must(t)
+	if len(events) != 1 || !strings.Contains(events[0].Message, "back to the parameters after 0 updates") {
+		t.Fatalf("events %+v", events)
+	}
+	if want, got := first.Meta[metaMethod+"sgs"], second.Meta[metaMethod+"sgs"]; want != got || strings.Contains(got, "[1,1,1,") {
+		t.Errorf("factors %s; at the start of the run they were %s", got, want)
 	}
 }
 
@@ -227,7 +245,7 @@ func movedOn(t *testing.T, ck *checkpoint.Checkpoint, g guardedRun) *checkpoint.
 // A run with anomalies that stops at any update and goes on has the bits of one that does not stop.
 func TestResumeWithAnomalies(t *testing.T) {
 	for _, policy := range []string{"skip", "rollback"} {
-		for _, method := range []string{"", "absa", "conadv", "gns", "sam"} {
+		for _, method := range []string{"", "absa", "conadv", "gns", "sam", "lamb"} {
 			t.Run(policy+" "+method, func(t *testing.T) {
 				g := guardedRun{sets: []string{"train.on_anomaly=" + policy, "train.anomaly_z=8"}, method: method, spoil: map[int64]float32{12: nan, 16: nan}}
 				_, want := g.must(t)

@@ -70,7 +70,7 @@ type leafStats struct {
 	blocks []kernels.Memory // every rank's leaves side by side
 	sizes  []int            // leaves of each block, a multiple of the ranks
 
-	own, twins []kernels.Memory // of the leaves of an update
+	sets [][]kernels.Memory // of the leaves of an update, by parameter set
 }
 
 // growStats makes room for the batch statistics of so many leaves.
@@ -110,21 +110,29 @@ func (f *fleet) foldStats(places int) error {
 	if err := s.gather(f, places); err != nil {
 		return err
 	}
-	if f.pair == nil || f.pair.fold == nil {
+	if f.pair == nil || len(f.pair.folds) == 0 {
 		return f.fold.run(s.leaves[:places])
 	}
-	s.own, s.twins = s.own[:0], s.twins[:0]
-	for place, stats := range s.leaves[:places] {
-		if _, _, twin := f.view(place); twin {
-			s.twins = append(s.twins, stats)
-		} else {
-			s.own = append(s.own, stats)
-		}
+	for len(s.sets) <= len(f.pair.folds) {
+		s.sets = append(s.sets, nil)
 	}
-	if err := f.fold.run(s.own); err != nil {
+	for i := range s.sets {
+		s.sets[i] = s.sets[i][:0]
+	}
+	for place, stats := range s.leaves[:places] {
+		_, _, kind := f.view(place)
+		set := f.setOf(kind)
+		s.sets[set] = append(s.sets[set], stats)
+	}
+	if err := f.fold.run(s.sets[0]); err != nil {
 		return err
 	}
-	return f.pair.fold.run(s.twins)
+	for i, fold := range f.pair.folds {
+		if err := fold.run(s.sets[1+i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gather gives every rank the cells of the first leaves.

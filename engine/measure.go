@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"broadside/engine/curvature"
 	"broadside/kernels"
@@ -20,23 +21,9 @@ type CurvatureOptions struct {
 	Vectors   bool                        // return the eigenvectors
 }
 
-// Curvature is a measurement of the Hessian of the mean training loss.
-type Curvature struct {
-	Samples     int                    `json:"samples"`
-	Parameters  int                    `json:"parameters"`
-	BatchNorm   string                 `json:"batch_norm"` // eval or ghost
-	HVPs        int                    `json:"hvps"`
-	Eigenvalues []curvature.Eigenvalue `json:"eigenvalues"`
-	Trace       *curvature.Trace       `json:"trace,omitempty"`
-	Density     *curvature.Density     `json:"density,omitempty"`
-	Landscape   *curvature.Landscape   `json:"landscape,omitempty"`
-	// Vectors are the eigenvectors, of length 1: the parameters of the model one after the other, in PyTorch's layouts.
-	Vectors [][]float32 `json:"-"`
-}
-
 // Curvature measures the Hessian on the first training samples, without augmentation, smoothing or
 // weight decay.
-func (m *Model) Curvature(o CurvatureOptions) (*Curvature, error) {
+func (m *Model) Curvature(o CurvatureOptions) (*curvature.Measurement, error) {
 	set := m.fleet.train.set
 	if o.Samples > set.Len() {
 		return nil, fmt.Errorf("%d samples wanted: %s has %d", o.Samples, set.Name, set.Len())
@@ -46,12 +33,17 @@ func (m *Model) Curvature(o CurvatureOptions) (*Curvature, error) {
 		return nil, err
 	}
 	defer h.free()
-	return h.measure(o)
+	c, err := h.measure(o)
+	if err != nil {
+		return nil, err
+	}
+	c.Checkpoint, c.Epoch, c.Updates = filepath.Base(m.Path), m.at.Epoch, m.at.Updates
+	return c, nil
 }
 
 // measure measures what the options ask for.
-func (h *hessian) measure(o CurvatureOptions) (*Curvature, error) {
-	c := &Curvature{Samples: len(h.samples), BatchNorm: "eval"}
+func (h *hessian) measure(o CurvatureOptions) (*curvature.Measurement, error) {
+	c := &curvature.Measurement{Samples: len(h.samples), BatchNorm: "eval", Seed: o.Seed}
 	if o.Ghost {
 		c.BatchNorm = "ghost"
 	}

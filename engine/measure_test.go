@@ -119,7 +119,7 @@ func measureAgainstTheMatrix(t *testing.T, model string, ghost bool) {
 	}
 }
 
-func checkTop(t *testing.T, c *Curvature, values []float64) {
+func checkTop(t *testing.T, c *curvature.Measurement, values []float64) {
 	slices.SortFunc(values, func(a, b float64) int { return int(math.Copysign(1, math.Abs(b)-math.Abs(a))) })
 	for i, e := range c.Eigenvalues {
 		near(t, fmt.Sprint("eigenvalue ", i+1), e.Value, values[i], 1e-4*math.Abs(values[0]))
@@ -128,7 +128,7 @@ func checkTop(t *testing.T, c *Curvature, values []float64) {
 }
 
 // checkTrace compares each sample with that of the matrix for the same probe.
-func checkTrace(t *testing.T, h *hessian, c *Curvature, want explicit) {
+func checkTrace(t *testing.T, h *hessian, c *curvature.Measurement, want explicit) {
 	z := zeroVector(t, h)
 	sum := 0.0
 	for i, got := range c.Trace.Samples {
@@ -150,7 +150,7 @@ func checkTrace(t *testing.T, h *hessian, c *Curvature, want explicit) {
 }
 
 // checkDensity compares the extreme nodes with the extreme eigenvalues, and moments with those of the start vectors.
-func checkDensity(t *testing.T, h *hessian, c *Curvature, want explicit, values []float64) {
+func checkDensity(t *testing.T, h *hessian, c *curvature.Measurement, want explicit, values []float64) {
 	v := zeroVector(t, h)
 	n := float64(len(want.cells))
 	largest := max(-values[0], values[len(values)-1])
@@ -177,7 +177,7 @@ func checkDensity(t *testing.T, h *hessian, c *Curvature, want explicit, values 
 }
 
 // checkLandscape finds the eigenvalues in the second differences of the loss, and the loss itself in the middle.
-func checkLandscape(t *testing.T, h *hessian, c *Curvature) {
+func checkLandscape(t *testing.T, h *hessian, c *curvature.Measurement) {
 	l := c.Landscape.Losses
 	loss, err := h.loss()
 	if err != nil {
@@ -209,7 +209,7 @@ func TestLossOfAHessian(t *testing.T) {
 // What is measured has the same bits on any number of devices and memories.
 func TestMeasurementsOnManyDevices(t *testing.T) {
 	for _, ghost := range []bool{false, true} {
-		measure := func(devices []kernels.Device) *Curvature {
+		measure := func(devices []kernels.Device) *curvature.Measurement {
 			h := hessianOn(t, devices, synthetic(128, 8, 3, 10), 100, ghost)
 			c, err := h.measure(CurvatureOptions{Ghost: ghost, Top: curvature.Options{K: 2, MaxIterations: 3, Tolerance: 1e-9},
 				Landscape: &curvature.LandscapeOptions{Dimensions: 2, Points: 3, Span: 0.5},

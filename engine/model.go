@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +16,10 @@ import (
 type Model struct {
 	// Warnings name newer checkpoints of the run that could not be used, and why.
 	Warnings []string
+	// Path is the checkpoint's file.
+	Path string
 
+	at     progress
 	fleet  *fleet
 	recipe *recipe.Recipe
 }
@@ -44,7 +48,14 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 		f.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Model{Warnings: found.Warnings, fleet: f, recipe: r}, nil
+	m := &Model{Warnings: found.Warnings, Path: path, fleet: f, recipe: r}
+	if at, ok := found.Meta[metaProgress]; ok {
+		if err := json.Unmarshal([]byte(at), &m.at); err != nil {
+			m.Close()
+			return nil, fmt.Errorf("%s: reading %s: %w", path, metaProgress, err)
+		}
+	}
+	return m, nil
 }
 
 // readCheckpoint reads a file, or the newest checkpoint of a run directory.

@@ -144,8 +144,8 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.twice = newTwice(f, t.methods)
-	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+guardVectors(r)+t.twice.vectors()); err != nil {
+	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
+	if err := f.checkMemory(t.plannedBatch(), optim.Vectors(rule, f.net.Trained())+measuringVectors(f, t.methods)+guardVectors(r)+t.twice.vectors()+t.copyNorms.vectors()); err != nil {
 		return nil, err
 	}
 	if err := f.pair.alloc(f); err != nil {
@@ -162,6 +162,10 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.phases.alloc(t)
+	if err := t.copyNorms.alloc(); err != nil {
+		return nil, err
+	}
+	t.updater.norms = t.copyNorms
 	return t, t.twice.alloc()
 }
 
@@ -216,7 +220,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
-	if err := f.pairUp(t.methods); err != nil {
+	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
 	}
 	t.openReplays(r.Batch.Size)
@@ -290,7 +294,7 @@ func openMethods(r *recipe.Recipe) ([]method, error) {
 func (t *trainer) openSchedule(r *recipe.Recipe) (schedule.Schedule, error) {
 	s := r.Schedule
 	out, err := schedule.New(schedule.Options{Name: s.Name, Epochs: r.Train.Epochs, At: s.At, Decay: s.Factor,
-		End: s.EndLR / r.Optimizer.LR, Power: s.Power, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom})
+		End: s.EndLR / r.Optimizer.LR, Power: s.Power, Peak: s.Peak, WarmupEpochs: s.WarmupEpochs, WarmupFrom: s.WarmupFrom, AfterWarmup: s.AfterWarmup})
 	if err != nil {
 		return nil, err
 	}

@@ -9,22 +9,31 @@ import (
 	"broadside/engine/checkpoint"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
+	"broadside/engine/recipe"
 	"broadside/kernels"
 )
 
 // pairing trains on an adversarial twin of every leaf. A leaf and its twin have two places of the update next to each
 // other, so that they are dealt to lanes like any others. Which of the two comes first follows the Thue-Morse sequence:
-// so each of 2, 4, 8... devices gets as many twins, which cost more, as the others.
+// so each of 2, 4, 8... devices gets as many twins, which cost more, as the others. Where there is a further view of
+// every leaf, the third place is always the twin's: three places a leaf come around to all devices by themselves.
 //
 // A stale attack is made an update before its twin is trained on, beside that update's gradients, which it does not
 // depend on. Its result waits in a slot, the leaf's number in its update.
 type pairing struct {
 	methods.Pair
-	fold *folder // of the twins' batch statistics, if they have a parameter set of their own
+	further further
+	folds   []*folder // of the batch statistics of further parameter sets, from the second set on
 
 	slots  [2]attackSlots // by the parity of the update whose twins they hold
 	before kernels.Memory // the parameters that the stale attacks at hand were made with
 	keep   kernels.Pass   // copies parameters
+}
+
+// further is one more view of every leaf, without augmentation none.
+type further struct {
+	augment augmentation
+	set     int
 }
 
 // attackSlots hold attacked samples. A slot lies in the memory of the rank that trains on its twin; slots of different
@@ -47,7 +56,7 @@ func (s *attackSlots) clear() {
 }
 
 // pairUp asks the methods for twins, and notes the attacks that they begin with.
-func (f *fleet) pairUp(all []method) error {
+func (f *fleet) pairUp(all []method, d recipe.Data) error {
 	for _, m := range all {
 		if p, ok := m.Method.(methods.Perturber); ok && p.Attack().Samples > 0 {
 			f.attacks = append(f.attacks, p.Attack())
@@ -62,14 +71,47 @@ func (f *fleet) pairUp(all []method) error {
 		}
 		f.pair = &pairing{Pair: pair}
 		f.attacks = append(f.attacks, pair.Attack)
-		if !pair.Stale {
-			continue
-		}
-		if !pair.Attack.TrainMode {
+		if pair.Stale && !pair.Attack.TrainMode {
 			return fmt.Errorf("method %s: stale attacks need batch statistics: the running ones of the update before are not kept", m.info.Name)
+		}
+		if v, ok := m.Method.(methods.Viewer); ok {
+			if err := f.pair.look(v, d); err != nil {
+				return fmt.Errorf("method %s: %w", m.info.Name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// look adds the further view that a method wants, by the recipe's sizes.
+func (p *pairing) look(v methods.Viewer, d recipe.Data) error {
+	names, set := v.View()
+	if slices.Contains(names, "pad_crop") && d.Pad == 0 {
+		return fmt.Errorf("its view has pad_crop, which data.pad 0 leaves nothing to move: use 1 or more")
+	}
+	d.Augment = names
+	p.further = further{augment: augmentationOf(d), set: set}
+	return nil
+}
+
+// views is how many places of an update a leaf has.
+func (p *pairing) views() int {
+	if p.further == (further{}) {
+		return 2
+	}
+	return 3
+}
+
+// view returns the leaf of a place, and its kind.
+func (p *pairing) view(place int) (leaf int, kind viewKind) {
+	leaf = place / p.views()
+	switch {
+	case place == p.twinPlace(leaf):
+		return leaf, twinView
+	case p.views() == 3:
+		return leaf, viewKind(place % 3)
+	}
+	return leaf, cleanView
 }
 
 // alloc allocates what stale attacks need.
@@ -85,31 +127,43 @@ func (p *pairing) alloc(f *fleet) (err error) {
 }
 
 // twinPlace is the place of a leaf's twin.
-func twinPlace(leaf int) int { return 2*leaf + 1 - bits.OnesCount(uint(leaf))&1 }
+func (p *pairing) twinPlace(leaf int) int {
+	if p.views() == 3 {
+		return 3*leaf + int(twinView)
+	}
+	return 2*leaf + 1 - bits.OnesCount(uint(leaf))&1
+}
 
 // setOf is the parameter set that a place is trained through.
-func (f *fleet) setOf(twin bool) int {
-	if twin {
+func (f *fleet) setOf(kind viewKind) int {
+	switch kind {
+	case twinView:
 		return f.pair.Attack.Set
+	case augmentedView:
+		return f.pair.further.set
 	}
 	return 0
 }
 
-// prepareTwins compiles the twins' training and its fold.
+// prepareTwins compiles training through further parameter sets, and its folds.
 func (f *fleet) prepareTwins() error {
-	if f.pair == nil || f.pair.Attack.Set == 0 {
+	if f.pair == nil {
 		return nil
 	}
-	for _, w := range f.workers {
-		p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity, set: f.pair.Attack.Set})
-		if err != nil {
-			return err
-		}
-		if w.id > 0 || len(p.Fold) == 0 {
-			continue
-		}
-		if f.pair.fold, err = newFolder(f, p.Fold, p.StatsCells); err != nil {
-			return err
+	for set := 1; set <= max(f.pair.Attack.Set, f.pair.further.set); set++ {
+		for _, w := range f.workers {
+			p, err := w.program(programKey{kind: trainProgram, n: f.leaf.Capacity, set: set})
+			if err != nil {
+				return err
+			}
+			if w.id > 0 || len(p.Fold) == 0 {
+				continue
+			}
+			fold, err := newFolder(f, p.Fold, p.StatsCells)
+			if err != nil {
+				return err
+			}
+			f.pair.folds = append(f.pair.folds, fold)
 		}
 	}
 	return nil
@@ -158,7 +212,9 @@ func (p *pairing) free() {
 	if p.keep != nil {
 		p.keep.Free()
 	}
-	p.fold.free()
+	for _, fold := range p.folds {
+		fold.free()
+	}
 }
 
 // ahead are leaves of the next update that are attacked beside this one's gradients.
@@ -192,7 +248,7 @@ func (a *ahead) reset(to *attackSlots) {
 // the twin is trained on.
 func (a *ahead) owns(w *worker, places, i int) bool {
 	f := w.fleet
-	return twinPlace(a.slots[i])%f.ranks == f.first+w.home && (places+i)/f.ranks%w.peers == w.place
+	return f.pair.twinPlace(a.slots[i])%f.ranks == f.first+w.home && (places+i)/f.ranks%w.peers == w.place
 }
 
 // run attacks a worker's leaves.

@@ -121,7 +121,7 @@ func longestChain(tr *trainer) (most int) {
 		for i := range j.loss {
 			if tr.fleet.owns(w, j.first+i) {
 				passes++
-				if leaf, _, twin := tr.fleet.view(j.first + i); twin && (j.ready == nil || !j.ready.holds(leaf, j.start+leaf)) {
+				if leaf, _, kind := tr.fleet.view(j.first + i); kind == twinView && (j.ready == nil || !j.ready.holds(leaf, j.start+leaf)) {
 					passes++
 				}
 			}

@@ -82,7 +82,13 @@ func TestStaleAttacksDifferByTheParametersOnly(t *testing.T) {
 
 // Stale attacks outlive batches that change, epochs that end in the middle of an update, stops, and other devices.
 func TestStaleAttacksWithAGrowingBatch(t *testing.T) {
-	text := smallText + "methods: [conadv: {epsilon: 0.1}, abs: {max_batch: 256, patience: 1}]\n"
+	for _, view := range []string{"", ", view: [flip]"} {
+		checkStaleGrowth(t, smallText+"methods: [conadv: {epsilon: 0.1"+view+"}, abs: {max_batch: 256, patience: 1}]\n")
+	}
+}
+
+func checkStaleGrowth(t *testing.T, text string) {
+	t.Helper()
 	want, whole := trainText(t, text, devicetest.Open(t, 1), 0, nil, nil)
 	last := whole.steps[len(whole.steps)-1]
 	if last.Batch != 256 {
@@ -166,21 +172,28 @@ func TestFurtherSetsAreExcludedFromDecay(t *testing.T) {
 
 // Twins cost more than clean leaves: every device gets as many, where the number of leaves allows it.
 func TestTwinsAreDealtEvenly(t *testing.T) {
-	f := &fleet{pair: &pairing{}}
-	for _, devices := range []int{2, 4, 8} {
-		twins := make([]int, devices)
-		for leaf := range devices {
-			place := twinPlace(leaf)
-			if of, _, twin := f.view(place); of != leaf || !twin {
-				t.Fatalf("place %d is of leaf %d, twin %t; want the twin of %d", place, of, twin, leaf)
+	for _, pair := range []*pairing{{}, {further: further{augment: augmentation{flip: true}}}} {
+		f := &fleet{pair: pair}
+		for _, devices := range []int{2, 4, 8} {
+			twins := make([]int, devices)
+			for leaf := range devices {
+				var kinds []viewKind
+				for place := leaf * f.views(); place < (leaf+1)*f.views(); place++ {
+					of, copy, kind := f.view(place)
+					if of != leaf || (kind == twinView) != (place == pair.twinPlace(leaf)) || (copy > 0) != (kind == augmentedView) {
+						t.Fatalf("place %d is of leaf %d, copy %d, kind %d; want leaf %d", place, of, copy, kind, leaf)
+					}
+					kinds = append(kinds, kind)
+				}
+				slices.Sort(kinds)
+				if want := []viewKind{cleanView, augmentedView, twinView}; !slices.Equal(kinds, want) && !slices.Equal(kinds, slices.Delete(want, 1, 2)) {
+					t.Fatalf("leaf %d has the views %v", leaf, kinds)
+				}
+				twins[pair.twinPlace(leaf)%devices]++
 			}
-			if of, _, twin := f.view(place ^ 1); of != leaf || twin {
-				t.Fatalf("place %d is of leaf %d, twin %t; want leaf %d", place^1, of, twin, leaf)
+			if slices.Max(twins) != 1 {
+				t.Errorf("%d leaves on %d devices: %v twins each; want one", devices, devices, twins)
 			}
-			twins[place%devices]++
-		}
-		if slices.Max(twins) != 1 {
-			t.Errorf("%d leaves on %d devices: %v twins each; want one", devices, devices, twins)
 		}
 	}
 }
@@ -190,7 +203,7 @@ func TestStepsWithTwinsAllocateNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"conadv: {}", "disadv: {}", "pgd: {iterations: 1}", "free: {}"} {
+	for _, method := range []string{"conadv: {}", "conadv: {view: [flip]}", "disadv: {}", "pgd: {iterations: 1}", "free: {}"} {
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+method+"]\n", "train.epochs=100"), pair, 2, &tape{})
 		step := func() {
 			if err := tr.computeLeaves(); err != nil {
@@ -240,7 +253,7 @@ func TestRecordsOfPairs(t *testing.T) {
 	for _, c := range []struct {
 		method string
 		passes int64
-	}{{"conadv: {}", 3}, {"disadv: {}", 3}, {"advprop: {}", 7}, {"pgd: {pairs: true, iterations: 4}", 6}, {"pgd: {iterations: 4}", 5},
+	}{{"conadv: {}", 3}, {"conadv: {view: [flip]}", 4}, {"disadv: {}", 3}, {"advprop: {}", 7}, {"pgd: {pairs: true, iterations: 4}", 6}, {"pgd: {iterations: 4}", 5},
 		{"pgd: {iterations: 4, mix: 0.25}", 2}, {"fgsmrs: {}", 2}} {
 		s := &tape{}
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+c.method+"]\n", "batch.size=352"), pair, 1, s)

@@ -93,6 +93,19 @@ func (p *phases) alloc(t *trainer) {
 // phaseEpoch counts the completed epochs of the phase.
 func (t *trainer) phaseEpoch() int { return t.at.Epoch - t.at.PhaseFrom }
 
+// phaseUpdates counts the updates of the phase.
+func (t *trainer) phaseUpdates() int { return t.at.Updates - t.at.Before }
+
+// stepNumber counts the update about to be made for the step rule, from 1: in a copy from its start, as the rule's state
+// does, or where it keeps that of the recipe's training from the end of that. All copies count alike.
+func (t *trainer) stepNumber() int {
+	n := t.phaseUpdates() + 1
+	if t.at.Phase > 0 && t.phases.copies[t.at.Phase-1].KeepMomentum {
+		n += t.at.Recipe
+	}
+	return n
+}
+
 // active are the methods that act at the ends of epochs and updates: none after the recipe's own phase.
 func (t *trainer) active() []method {
 	if t.at.Phase > 0 {
@@ -117,6 +130,7 @@ func (t *trainer) nextPhase() (more bool, err error) {
 	t.forget()
 	if t.at.Phase == 0 {
 		p.take(t)
+		t.at.Recipe = t.phaseUpdates()
 	} else {
 		p.add(t)
 	}
@@ -128,7 +142,7 @@ func (t *trainer) nextPhase() (more bool, err error) {
 		return false, t.average()
 	}
 	t.at.Phase++
-	t.at.PhaseFrom, t.at.Batch, t.at.LRScale = t.at.Epoch, p.copies[t.at.Phase-1].Batch, 1
+	t.at.PhaseFrom, t.at.Before, t.at.Batch, t.at.LRScale = t.at.Epoch, t.at.Updates, p.copies[t.at.Phase-1].Batch, 1
 	if err := t.enterPhase(); err != nil {
 		return false, err
 	}

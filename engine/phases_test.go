@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"broadside/cgo/device/devicetest"
 	"broadside/engine/checkpoint"
 	"broadside/engine/data"
 )
@@ -17,9 +18,14 @@ const swapText = "methods: [swap: {stop_accuracy: %g, workers: %d, epochs: 1, ba
 // runSwap trains the small recipe with SWAP, or to an update; prepare may change the trainer first.
 func runSwap(t *testing.T, stopAccuracy float64, workers, stopAt int, prepare func(*trainer)) (*tape, *checkpoint.Checkpoint) {
 	t.Helper()
+	return runSwapText(t, fmt.Sprintf(swapText, stopAccuracy, workers, false), stopAt, prepare)
+}
+
+func runSwapText(t *testing.T, methods string, stopAt int, prepare func(*trainer)) (*tape, *checkpoint.Checkpoint) {
+	t.Helper()
 	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	s := &tape{stopAt: stopAt, keepSteps: true}
-	tr := startTrainer(t, parseRecipe(t, smallText+fmt.Sprintf(swapText, stopAccuracy, workers, false)), pair, 2, s)
+	tr := startTrainer(t, parseRecipe(t, smallText+methods), pair, 2, s)
 	if prepare != nil {
 		prepare(tr)
 	}
@@ -92,10 +98,21 @@ func TestAverageOfOneCopy(t *testing.T) {
 
 // A copy's training is what a recipe of its own would do, from the end of the first phase.
 func TestCopyIsASequentialRun(t *testing.T) {
+	for _, rule := range []string{"", "lamb: {}"} {
+		checkCopyIsASequentialRun(t, rule)
+	}
+}
+
+func checkCopyIsASequentialRun(t *testing.T, rule string) {
+	t.Helper()
 	var seed uint64
-	_, end := runSwap(t, 0.001, 1, 0, func(tr *trainer) { seed = tr.phases.copies[0].Seed })
-	_, first := runSwap(t, 0.001, 1, 5, nil)
-	r := parseRecipe(t, smallText, "batch.size=32", "optimizer.lr=0.02", "schedule.name=poly", "schedule.power=1", "train.epochs=1", fmt.Sprintf("train.seed=%d", seed))
+	text := fmt.Sprintf(swapText, 0.001, 1, false)
+	if rule != "" {
+		text = strings.Replace(text, "[", "["+rule+", ", 1)
+	}
+	_, end := runSwapText(t, text, 0, func(tr *trainer) { seed = tr.phases.copies[0].Seed })
+	_, first := runSwapText(t, text, 5, nil)
+	r := parseRecipe(t, smallText+"methods: ["+rule+"]\n", "batch.size=32", "optimizer.lr=0.02", "schedule.name=poly", "schedule.power=1", "train.epochs=1", fmt.Sprintf("train.seed=%d", seed))
 	pair := &data.Pair{Train: synthetic(11*32+5, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	s := &tape{}
 	tr := startTrainer(t, r, pair, 2, s)
@@ -140,6 +157,84 @@ func TestCopiesStartAlike(t *testing.T) {
 			if !slices.Equal(v, tensorsOf(two, running)[name]) {
 				t.Errorf("%s differs", name)
 			}
+		}
+	}
+}
+
+// So they do beside methods that count updates or keep state of their own, which is each copy's.
+func TestCopiesStartAlikeWithOtherMethods(t *testing.T) {
+	for _, other := range []string{"lamb: {}", "sam: {rho: 0.5, interval: 2}", "cblr: {estimator: secant, coefficient: 0.1}", "noise: {variance: 1, base_batch: 32}"} {
+		for _, keep := range []bool{false, true} {
+			var ends []map[string][]float32
+			for workers := 1; workers <= 2; workers++ {
+				text := strings.Replace(fmt.Sprintf(swapText, 0.001, workers, keep), "methods: [", "methods: ["+other+", ", 1)
+				_, end := runSwapText(t, text, 0, func(tr *trainer) { tr.phases.copies[workers-1].Seed = tr.phases.copies[0].Seed })
+				ends = append(ends, tensorsOf(end, false))
+			}
+			for name, v := range ends[0] {
+				if !slices.Equal(v, ends[1][name]) {
+					t.Errorf("%s, keep_momentum %t: %s differs", other, keep, name)
+					break
+				}
+			}
+		}
+	}
+}
+
+// A resume within a copy goes on counting where the copy stood.
+func TestResumeOfACopyWithLAMB(t *testing.T) {
+	text := smallText + strings.Replace(fmt.Sprintf(swapText, 0.001, 2, true), "[", "[lamb: {}, ", 1)
+	want, _ := trainText(t, text, devicetest.Open(t, 2), 0, nil, nil)
+	for _, stop := range []int{4, 8, 19} { // in the recipe's training, in the first copy and in the second
+		half, _ := trainText(t, text, devicetest.Open(t, 2), stop, nil, nil)
+		if got, _ := trainText(t, text, devicetest.Open(t, 1), 0, half, nil); difference(want, got) != "" {
+			t.Errorf("resumed after update %d: %s", stop, difference(want, got))
+		}
+	}
+}
+
+// Adam's bias correction counts the updates that its moments have seen: of the copy, or of the recipe's training and the
+// copy.
+func TestUpdatesThatTheStepRuleCounts(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
+		tr := startTrainer(t, parseRecipe(t, smallText+fmt.Sprintf(swapText, 0.001, 2, keep)), pair, 1, &tape{})
+		var got []int
+		for more := true; more; {
+			for tr.at.Epoch < tr.cfg.epochs {
+				if tr.epochDone() {
+					if err := tr.endEpoch(); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				if err := tr.computeLeaves(); err != nil {
+					t.Fatal(err)
+				}
+				if tr.pending.leaves < tr.leavesPerUpdate() {
+					continue
+				}
+				got = append(got, tr.stepNumber())
+				if err := tr.update(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var err error
+			if more, err = tr.nextPhase(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var want []int // 5 updates of the recipe's, 11 of each copy
+		for phase, updates := range []int{5, 11, 11} {
+			for n := range updates {
+				want = append(want, 1+n)
+				if keep && phase > 0 {
+					want[len(want)-1] += 5
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("keep_momentum %t: the updates are counted %v; want %v", keep, got, want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"broadside/engine/collective/join"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
+	"broadside/engine/telemetry/tensorboard"
 )
 
 // checkpointDir is the folder of checkpoints in a run directory.
@@ -37,6 +38,8 @@ type Options struct {
 	RunDir string
 	// Resume continues the run in RunDir from its newest checkpoint.
 	Resume bool
+	// TensorBoard has an event file for TensorBoard written into RunDir too.
+	TensorBoard bool
 	// Save asks for a checkpoint after the update under way, each time something can be received from it; nil never does.
 	Save <-chan struct{}
 	// Progress is told what happens; nil discards it. Train closes it.
@@ -94,7 +97,7 @@ func train(ctx context.Context, r *recipe.Recipe, o Options) (summary *telemetry
 
 // trainOn is a run on a fleet.
 func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telemetry.Summary, error) {
-	run := &runDir{path: o.RunDir, note: o.why, progress: o.Progress,
+	run := &runDir{path: o.RunDir, note: o.why, progress: o.Progress, draw: o.TensorBoard,
 		keeper: keeper{dir: checkpoint.Dir(filepath.Join(o.RunDir, checkpointDir)), keep: r.Checkpoint.Keep}}
 	if r.Train.OnAnomaly == "rollback" {
 		run.every = r.Checkpoint.EveryUpdates
@@ -155,6 +158,9 @@ func (d *runDir) close() {
 	if d.log != nil {
 		d.log.Close()
 	}
+	if d.board != nil {
+		d.board.Close()
+	}
 }
 
 // RunRecipe returns the recipe of a run directory, changed by sets.
@@ -172,6 +178,8 @@ type runDir struct {
 	note     string // of the resume
 	recipe   []byte
 	log      *telemetry.EventLog
+	draw     bool // for TensorBoard
+	board    *tensorboard.Log
 	progress telemetry.Progress
 	keeper
 }
@@ -235,7 +243,19 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 		return err
 	}
 	d.log.Wall = t.wall
+	if d.draw {
+		d.openBoard(t.at.Updates)
+	}
 	return nil
+}
+
+// openBoard has TensorBoard's curves drawn from so many updates on. The run can do without.
+func (d *runDir) openBoard(updates int) {
+	watcher := d.progress
+	d.board = tensorboard.Open(d.path, updates, func(err error) {
+		watcher.Event(telemetry.Event{Type: telemetry.TypeWarning, Updates: updates, Message: err.Error()})
+	})
+	d.progress = telemetry.Several{watcher, d.board}
 }
 
 // resume restores the newest checkpoint and sets those aside that cannot be used.
@@ -250,11 +270,11 @@ func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
 // restore restores the newest checkpoint; a run that had none yet starts anew.
 func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error) {
 	event := telemetry.Event{Type: telemetry.TypeResume, Message: d.note}
-	stored, err := os.ReadFile(filepath.Join(d.path, telemetry.RecipeFile))
+	stored, err := storedRecipe(d.path)
 	if err != nil {
-		return event, nil, fmt.Errorf("run directory: %w", err)
+		return event, nil, err
 	}
-	if err := sameRecipe(string(stored), string(d.recipe)); err != nil {
+	if err := sameRecipe(stored, string(d.recipe)); err != nil {
 		return event, nil, fmt.Errorf("resuming %s: %w", d.path, err)
 	}
 	found, err := d.dir.Latest()
@@ -296,32 +316,6 @@ func setAside(found *checkpoint.Found) error {
 		}
 	}
 	return nil
-}
-
-// sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
-// written may change.
-func sameRecipe(stored, given string) error {
-	a, b := strings.Split(stored, "\n"), strings.Split(given, "\n")
-	section := ""
-	for i := range max(len(a), len(b)) {
-		x, y := line(a, i), line(b, i)
-		if !strings.HasPrefix(x, " ") {
-			section, _, _ = strings.Cut(x, ":")
-		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:")
-		if x != y && !free {
-			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
-				section, strings.TrimSpace(y), strings.TrimSpace(x))
-		}
-	}
-	return nil
-}
-
-func line(lines []string, i int) string {
-	if i < len(lines) {
-		return lines[i]
-	}
-	return ""
 }
 
 // Step tells the progress display.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -185,6 +186,15 @@ func TestSelectedSamples(t *testing.T) {
 		t.Errorf("%d samples seen, %d passes, a mean over %d; want 128, 64, 64", tr.at.Samples, tr.at.GradPasses, tr.pending.samples)
 	}
 
+	// A threshold between the losses of places 40 and 41, by size, keeps the same two leaves.
+	bySize := slices.Clone(losses)
+	slices.Sort(bySize)
+	floor := (float64(bySize[128-40]) + float64(bySize[128-41])) / 2
+	threshold := start(fmt.Sprintf("smallloss: {rule: threshold, min_loss: %.9g}", floor), 2)
+	if !slices.Equal(got, summed(t, threshold)) || !slices.Equal(threshold.scores.kept, order) {
+		t.Errorf("a threshold of %g keeps %v", floor, threshold.scores.kept)
+	}
+
 	alone := start("", 1)
 	j := &alone.job
 	j.draw, j.augment, j.update, j.last = methods.Draw{Seed: 7}, alone.cfg.augment, 1, 2
@@ -211,19 +221,49 @@ func TestSelectedSamples(t *testing.T) {
 func TestKeepingAllIsSGD(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
 	var all []*checkpoint.Checkpoint
-	for _, method := range []string{"", "smallloss: {keep: 1}", "smallloss: {keep: 0.5, start: 1}"} {
+	var losses []float64
+	for _, method := range []string{"", "smallloss: {keep: 1}", "smallloss: {keep: 0.5, start: 1}", "smallloss: {rule: threshold, min_loss: 1.0e-30}"} {
 		s := &tape{}
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+method+"]\n", "batch.drop_last=true"), pair, 1, s)
 		if err := tr.train(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, s.checkpoints[0])
+		if losses = append(losses, s.epochs[2].TrainLoss); losses[0] != losses[len(losses)-1] {
+			t.Errorf("%s: recorded loss %g; plain SGD's is %g", method, losses[len(losses)-1], losses[0])
+		}
 	}
 	for _, ck := range all[1:] {
 		for name, x := range all[0].Tensors {
 			if a, ok := x.Data().([]float32); ok && !slices.Equal(a, ck.Tensors[name].Data().([]float32)) {
 				t.Fatalf("%s differs from plain SGD", name)
 			}
+		}
+	}
+}
+
+// Divided by the samples of the whole batch, the gradient of the kept half is half as large; SAM's first one too, which
+// moves as far as ever along it.
+func TestMeanOverTheWholeBatch(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(4*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
+	for _, other := range []string{"", ", sam: {rho: 0.5}"} {
+		moved := func(mean string) []float32 {
+			text := smallText + "methods: [smallloss: {keep: 0.5, mean: " + mean + "}" + other + "]\n"
+			tr := startTrainer(t, parseRecipe(t, text, "batch.size=128", "batch.drop_last=true", "optimizer={lr: 0.0625, momentum: 0, weight_decay: 0}"), pair, 2, &tape{})
+			before := read(tr.fleet.params)
+			step(t, tr)
+			after := read(tr.fleet.params)
+			for i := range after {
+				after[i] -= before[i]
+			}
+			return after
+		}
+		kept, batch := moved("kept"), moved("batch")
+		for i := range batch {
+			batch[i] *= 2
+		}
+		if !alike(kept, batch, 1e-4) { // differences of parameters in single precision
+			t.Errorf("smallloss%s: half the batch does not move half as far", other)
 		}
 	}
 }

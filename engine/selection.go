@@ -30,7 +30,7 @@ func (t *trainer) openSelector() error {
 // they are. It does the bookkeeping of the forward pass.
 func (t *trainer) selectSamples(j *leaves, count int) (int, error) {
 	keep := t.selector.Keep(control{t}, count)
-	if keep < 1 || keep > count {
+	if keep < 0 || keep > count {
 		return 0, fmt.Errorf("internal error: %d of %d leaves are to be kept", keep, count)
 	}
 	if keep == count {
@@ -43,6 +43,12 @@ func (t *trainer) selectSamples(j *leaves, count int) (int, error) {
 	s.losses = slices.Grow(s.losses[:0], count*size)[:count*size]
 	if err := t.fleet.computeEach(s, &s.results, s.losses); err != nil {
 		return 0, err
+	}
+	if keep == 0 {
+		keep = t.selector.Count(s.losses, size)
+	}
+	if keep == count { // their training is what is recorded
+		return count, nil
 	}
 	for i := range count {
 		t.at.EpochLoss += s.loss[i]

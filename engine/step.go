@@ -20,8 +20,10 @@ type leaves struct {
 	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
-	again   *twice  // in the second pass of an update
-	scale   float64 // what the sums were multiplied by after these leaves, for a second pass
+	again   *twice           // in the second pass of an update
+	single  bool             // only the copy that the draw names is computed: a leaf has one place
+	dropped []kernels.Memory // each worker's, for batch statistics that are not kept
+	scale   float64          // what the sums were multiplied by after these leaves, for a second pass
 
 	ahead ahead        // leaves of the next update to attack
 	ready *attackSlots // what was attacked for this update, nil if nothing ever is
@@ -72,32 +74,46 @@ func (j *leaves) leaf(w *worker, i int) error {
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
-	leaf, copy, twin := f.view(j.first + i)
-	indices, draw := j.samples(f, leaf), j.draw
+	leaf, copy, kind := j.view(f, i)
+	indices, draw, augment := j.samples(f, leaf), j.draw, j.augment
 	draw.Copy = copy
-	if err := w.gather(f.train, j.augment, draw, indices); err != nil {
+	if kind == augmentedView {
+		augment = f.pair.further.augment
+	}
+	if err := w.gather(f.train, augment, draw, indices); err != nil {
 		return err
 	}
-	if err := j.perturb(w, leaf, twin, indices); err != nil {
+	if err := j.perturb(w, leaf, kind, indices); err != nil {
 		return err
 	}
-	return j.train(w, i, f.setOf(twin), len(indices))
+	return j.train(w, i, f.setOf(kind), len(indices))
+}
+
+// view is the fleet's view of a place of the job.
+func (j *leaves) view(f *fleet, i int) (leaf, copy int, kind viewKind) {
+	if j.single {
+		return j.first + i, j.draw.Copy, cleanView
+	}
+	return f.view(j.first + i)
 }
 
 // samples returns those of a leaf of the update.
 func (j *leaves) samples(f *fleet, leaf int) []int32 {
-	size := f.leaf.Capacity
-	at := (leaf - j.first/f.views()) * size
+	size, first := f.leaf.Capacity, j.first
+	if !j.single {
+		first /= f.views()
+	}
+	at := (leaf - first) * size
 	return j.indices[at : at+size]
 }
 
 // perturb attacks the worker's leaf as the methods want, or takes what was attacked before.
-func (j *leaves) perturb(w *worker, leaf int, twin bool, indices []int32) error {
+func (j *leaves) perturb(w *worker, leaf int, kind viewKind, indices []int32) error {
 	f := w.fleet
 	switch {
-	case twin && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
+	case kind == twinView && j.ready != nil && j.ready.holds(leaf, j.start+leaf):
 		return w.copyInputs(&w.fromSlot, j.ready.slot(w, leaf))
-	case twin:
+	case kind == twinView:
 		return w.perturb(f.train, f.pair.Attack, indices)
 	case j.attack.Samples > 0:
 		return w.perturb(f.train, j.attack, indices)
@@ -144,8 +160,8 @@ func (j *leaves) passes(f *fleet) int64 {
 
 // stats returns where a leaf's batch statistics go; those of a second pass are dropped.
 func (j *leaves) stats(w *worker, place int) kernels.Memory {
-	if j.again != nil {
-		return j.again.dropped[w.id]
+	if j.dropped != nil {
+		return j.dropped[w.id]
 	}
 	return part(w.fleet.stats.leaves[place], w.home)
 }
@@ -172,11 +188,13 @@ func (j *leaves) pass(w *worker, p *program, place int) error {
 type updater struct {
 	fleet   *fleet
 	rule    optim.Rule
-	moments *moments // nil if no method asks
-	damping *damping // nil if no method asks
-	steps   *steps   // nil if no method asks
-	guard   *guard   // nil if the recipe wants none
-	measure *lengths // nil until a method asks
+	moments *moments   // nil if no method asks
+	damping *damping   // nil if no method asks
+	scaling *scaling   // nil if no method asks
+	steps   *steps     // nil if no method asks
+	guard   *guard     // nil if the recipe wants none
+	measure *lengths   // nil until a method asks
+	norms   *copyNorms // nil if no method asks
 	scratch optim.Scratch
 	calls   []kernels.Call
 	pass    kernels.Pass
@@ -201,6 +219,9 @@ func (u *updater) alloc(list []method) (err error) {
 		return err
 	}
 	if u.damping, err = newDamping(f, list); err != nil {
+		return err
+	}
+	if u.scaling, err = newScaling(f, list); err != nil {
 		return err
 	}
 	f.whole = u.moments != nil || u.damping != nil
@@ -262,6 +283,10 @@ func (u *updater) update(number, leaves, samples int, lr float64) error {
 	if err != nil {
 		return err
 	}
+	factor, err := u.norms.factor(number, sum)
+	if err != nil {
+		return err
+	}
 	if err := f.foldStats(leaves); err != nil {
 		return err
 	}
@@ -271,7 +296,10 @@ func (u *updater) update(number, leaves, samples int, lr float64) error {
 	if err := u.damping.apply(sum); err != nil {
 		return err
 	}
-	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: 1 / float64(samples)})
+	if err := u.scaling.apply(sum); err != nil {
+		return err
+	}
+	u.scratch.Fill(u.cells, optim.Moment{Update: number, LR: lr, Scale: factor / float64(samples)})
 	u.hyper.WriteFloats(0, u.cells)
 	u.bind(sum)
 	if err := u.pass.Run(&f.bases); err != nil {
@@ -312,6 +340,7 @@ func (u *updater) free() {
 	}
 	u.moments.free()
 	u.damping.free()
+	u.scaling.free()
 	u.steps.free()
 	u.measure.free()
 	if u.pass != nil {

@@ -46,7 +46,7 @@ func TestCBLRByNormsIsLARS(t *testing.T) {
 
 // Transforms and a step rule go together, and each of them counts.
 func TestTransformsBeforeAStepRule(t *testing.T) {
-	list := []string{"lars: {coefficient: 0.1}", "agc: {lambda: 0.02}", "clip: {max_norm: 0.1}"}
+	list := []string{"lars: {coefficient: 0.1}", "agc: {lambda: 0.02}", "clip: {max_norm: 0.1}", "sgs: {samples: 32}"}
 	all := trainWith(t, strings.Join(list, ", "))
 	slices.Reverse(list)
 	if !sameParams(all, trainWith(t, strings.Join(list, ", "))) {
@@ -117,8 +117,8 @@ func TestCurvaturesOfTensors(t *testing.T) {
 
 // Probed curvatures do not depend on the devices, and go on after a resume.
 func TestProbedCurvaturesAreReproducible(t *testing.T) {
-	for _, estimator := range []string{"hutch", "rayleigh"} {
-		settings[estimator] = "cblr: {estimator: " + estimator + ", coefficient: 0.1, probe_every: 3, probe_samples: 40}"
+	for _, estimator := range []string{"hutch", "rayleigh", "lmax"} {
+		settings[estimator] = "cblr: {estimator: " + estimator + ", coefficient: 0.1, probe_every: 3, probe_samples: 40, iterations: 3}"
 		_, want := trainSmall(t, estimator, 1, 0, nil)
 		if _, got := trainSmall(t, estimator, 4, 0, nil); difference(want, got) != "" {
 			t.Errorf("%s on 4 devices: %s", estimator, difference(want, got))

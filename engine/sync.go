@@ -208,7 +208,7 @@ func (l *lockstep) fill(w *worker, i int, indices []int32) error {
 	if err := w.gather(f.train, l.augment, draw, indices); err != nil {
 		return err
 	}
-	return l.perturb(w, i, false, indices)
+	return l.perturb(w, i, cleanView, indices)
 }
 
 // cutPieces prepares a synced training pass in pieces, from one cut to the next.

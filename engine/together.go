@@ -15,6 +15,7 @@ const (
 	twins                       // trains on an adversarial twin of every leaf
 	replays                     // trains on every update several times
 	displaces                   // computes a second gradient
+	scales                      // measures the gradients of single copies
 	replicates                  // trains replicas after the recipe's own epochs
 )
 
@@ -27,6 +28,7 @@ var apart = []struct {
 }{
 	{views, views, "both decide what an update trains on"},
 	{displaces, twins | replays, "a second gradient is computed for plain leaves only"},
+	{displaces, scales, "the gradients of single copies are those of the first one"},
 	{replicates, views, "replicas train on plain leaves only"},
 }
 
@@ -34,6 +36,9 @@ var apart = []struct {
 func roleOf(m methods.Method) (r role) {
 	if c, ok := m.(methods.Copier); ok && c.Copies() > 1 {
 		r |= copies
+	}
+	if _, ok := m.(methods.CopyScaler); ok {
+		r |= scales
 	}
 	if _, ok := m.(methods.Selector); ok {
 		r |= selects

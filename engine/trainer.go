@@ -23,10 +23,11 @@ import (
 //	            gather and augment its samples        (methods.Copier)
 //	            perturb them                          (methods.Perturber, methods.Pairer)
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
-//	        the same leaves again at other parameters (methods.Displacer)
+//	        the same leaves again at other parameters (methods.Displacer), or copy by copy (methods.CopyScaler)
 //	        tell how far the lanes lie apart          (methods.MomentReader)
 //	        add the lanes, fold the batch statistics
 //	        damp what the lanes disagree on           (methods.Damper)
+//	        scale the gradients within kernels        (methods.Scaler)
 //	        learning rate                             (methods.Scheduler)
 //	        update the parameters                     (optim.Rule, methods.Stepper)
 //	        tell what the update did                  (methods.StepReader)
@@ -39,17 +40,18 @@ import (
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
 // the batch may change at any leaf.
 type trainer struct {
-	cfg      trainerConfig
-	fleet    *fleet
-	updater  *updater
-	twice    *twice  // nil without a second gradient
-	phases   *phases // nil without phases after the recipe's
-	sampler  leafOrder
-	schedule schedule.Schedule
-	methods  []method
-	weigher  methods.Weigher  // nil if all samples weigh 1
-	selector methods.Selector // nil if all samples are trained on
-	sink     sink
+	cfg       trainerConfig
+	fleet     *fleet
+	updater   *updater
+	twice     *twice     // nil without a second gradient
+	copyNorms *copyNorms // nil where the norms of copies do not matter
+	phases    *phases    // nil without phases after the recipe's
+	sampler   leafOrder
+	schedule  schedule.Schedule
+	methods   []method
+	weigher   methods.Weigher  // nil if all samples weigh 1
+	selector  methods.Selector // nil if all samples are trained on
+	sink      sink
 
 	at      progress
 	pending pending
@@ -107,6 +109,8 @@ type sink interface {
 type progress struct {
 	Phase      int     `json:"phase"`                    // 0: the recipe's own
 	PhaseFrom  int     `json:"phase_from"`               // epochs completed before it
+	Before     int     `json:"updates_before,omitempty"` // updates made before it, and those that a rollback has undone
+	Recipe     int     `json:"recipe_updates,omitempty"` // updates of the recipe's own, once it is over
 	Epoch      int     `json:"epoch"`                    // completed epochs
 	Leaf       int     `json:"leaf"`                     // leaves done of the current epoch
 	Carried    int     `json:"carried_leaves,omitempty"` // leaves of the epoch before that are computed in this one
@@ -275,7 +279,7 @@ func (t *trainer) makeRoom(j *leaves, count int) error {
 // account adds up what so many leaves came to, of which so many were trained on.
 func (t *trainer) account(j *leaves, count, trained int) error {
 	for i, loss := range j.loss {
-		if _, _, twin := t.fleet.view(j.first + i); !twin && trained == count { // else the losses of all samples have been counted
+		if _, _, kind := t.fleet.view(j.first + i); kind == cleanView && trained == count { // else the losses of all samples have been counted
 			t.count(loss, j.correct[i])
 		}
 		t.pending.loss += loss
@@ -297,8 +301,8 @@ func (t *trainer) nextLeaves() int {
 
 // nextJob returns the job for the next leaves; jobs whose leaves are computed again are kept.
 func (t *trainer) nextJob() *leaves {
-	if t.twice != nil {
-		j := t.twice.next()
+	if k := t.keepJobs(); k != nil {
+		j := k.next()
 		j.repeated = true
 		return j
 	}
@@ -327,8 +331,12 @@ func (t *trainer) update() error {
 		return err
 	}
 	samples := t.pending.samples * t.fleet.views() // that the gradient is a sum over
+	divisor := samples
+	if t.selector != nil && t.selector.OverAll() {
+		divisor = t.pending.leaves * t.fleet.leaf.Capacity * t.fleet.views()
+	}
 	u := methods.Update{Loss: t.pending.loss / float64(samples), LR: lr, Samples: t.pending.samples, Epochs: t.place()}
-	passes, err := t.twice.gradient(control{t}, u, t.pending.places, samples)
+	passes, err := t.twice.gradient(control{t}, u, t.pending.places, divisor)
 	if err != nil {
 		return err
 	}
@@ -340,7 +348,7 @@ func (t *trainer) update() error {
 		return err
 	}
 	t.updater.guard.begin(u.Loss, samples)
-	if err := t.updater.update(t.at.Updates+1, t.pending.places, samples, lr); err != nil {
+	if err := t.updater.update(t.stepNumber(), t.pending.places, divisor, lr); err != nil {
 		if a := (*anomaly)(nil); errors.As(err, &a) {
 			return t.passOver(a)
 		}
@@ -354,8 +362,8 @@ func (t *trainer) update() error {
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: u.Samples, Batch: t.at.Batch, LR: lr,
-		Loss: t.at.EpochLoss / seen, Accuracy: float64(t.at.EpochCorrect) / seen,
+		Updates:       t.at.Updates, Samples: u.Samples, SamplesSeen: t.at.Samples, Batch: t.at.Batch, LR: lr,
+		Loss: t.at.EpochLoss / seen, UpdateLoss: u.Loss, Accuracy: float64(t.at.EpochCorrect) / seen,
 		Streamed: t.fleet.train.streams(), DataWait: t.epochWait()})
 	return t.endUpdate(u)
 }
@@ -363,7 +371,7 @@ func (t *trainer) update() error {
 // forget drops what is left of an update.
 func (t *trainer) forget() {
 	t.pending, t.held = pending{}, t.held[:0]
-	t.twice.forget()
+	t.keepJobs().forget()
 }
 
 // endUpdate lets the methods act after an update.
@@ -458,4 +466,5 @@ func (t *trainer) checkpoint() error {
 func (t *trainer) free() {
 	t.updater.free()
 	t.twice.free()
+	t.copyNorms.free()
 }

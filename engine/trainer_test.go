@@ -38,6 +38,7 @@ var settings = map[string]string{
 	"batchsched":  "batchsched: {at: [1, 2], max_batch: 256, lr: linear}",
 	"bigbatch":    "bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256}",
 	"cabs":        "cabs: {factor: 30, ema: 0.5, max_batch: 160}",
+	"cafo":        "cafo: {ridge: 0.1}",
 	"cblr":        "cblr: {estimator: secant, coefficient: 0.1}",
 	"clars":       "clars: {max_ratio: 0.5}",
 	"clip":        "clip: {max_norm: 0.5}",
@@ -60,6 +61,7 @@ var settings = map[string]string{
 	"pgd":         "pgd: {epsilon: 0.1, iterations: 2, mix: 0.5}",
 	"regime":      "regime: {base_batch: 32, longer: true}",
 	"sam":         "sam: {rho: 2, adaptive: true, interval: 2}",
+	"sgs":         "sgs: {every: 1, samples: 64}",
 	"smallloss":   "smallloss: {keep: 0.5}",
 	"structure":   "structure: {every: 2, per_tensor: true}",
 	"swap":        "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
@@ -67,21 +69,25 @@ var settings = map[string]string{
 }
 
 // needs are changes of the small recipe that a method asks for.
-var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "forwardgrad": {"model.name=local-cnn"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "cafo": {"model.name=cafo3"}, "forwardgrad": {"model.name=local-cnn"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
-	"guarded":       {"train.on_anomaly=skip", "train.anomaly_z=30"},
-	"bf16":          {"train.precision=bf16"},
-	"tf32":          {"train.precision=tf32"},
-	"drop_last":     {"batch.drop_last=true"},
-	"fold scaled":   {"batch.running=scaled"},
-	"fold mean":     {"batch.running=mean"},
-	"local losses":  {"model.name=local-cnn"},
-	"streamed":      {"data.augment=[random_resized_crop, flip]"},
-	"streamed, abs": {"data.augment=[random_resized_crop, flip]", "methods=[" + settings["abs"] + "]"}, // probes, and a batch that grows
-	"sync_bn":       {"batch.sync_bn=true", "batch.ghost=32"},
-	"sync_bn, absa": {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
+	"guarded":                  {"train.on_anomaly=skip", "train.anomaly_z=30"},
+	"bf16":                     {"train.precision=bf16"},
+	"tf32":                     {"train.precision=tf32"},
+	"batchaug, norm of a copy": {"methods=[batchaug: {copies: 3, adapt_grad_norm: 2}]"},
+	"sam, per lane":            {"methods=[sam: {rho: 2, per_lane: true}]"},
+	"smallloss, threshold":     {"methods=[smallloss: {rule: threshold, min_loss: 1.3}]", "batch.drop_last=true"},
+	"conadv, view":             {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
+	"drop_last":                {"batch.drop_last=true"},
+	"fold scaled":              {"batch.running=scaled"},
+	"fold mean":                {"batch.running=mean"},
+	"local losses":             {"model.name=local-cnn"},
+	"sync_bn":                  {"batch.sync_bn=true", "batch.ghost=32"},
+	"sync_bn, absa":            {"batch.sync_bn=true", "batch.ghost=32", "methods=[" + settings["absa"] + "]"}, // attacks, and a batch that grows
+	"streamed":                 {"data.augment=[random_resized_crop, flip]"},
+	"streamed, abs":            {"data.augment=[random_resized_crop, flip]", "methods=[" + settings["abs"] + "]"}, // probes, and a batch that grows
 }
 
 func TestEveryMethodIsEnrolled(t *testing.T) {
@@ -195,6 +201,21 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 		case "cnn":
 			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 5, graph.Square(3, 1, 1), graph.ConvOptions{})))
 			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
+		case "two":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv1", n.In(), 3, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			x = n.ReLU(n.Conv2D("conv2", x, 4, graph.Window{R: 5, S: 3, StrideH: 1, StrideW: 1, PadH: 2, PadW: 1}, graph.ConvOptions{}))
+			return n.Build(n.Linear("fc", n.GlobalAvgPool(x), set.Classes))
+		case "blocks":
+			x, features := n.In(), []graph.Value{}
+			for i, k := range []int{3, 5} {
+				name := fmt.Sprintf("block%d.", i+1)
+				x = n.ReLU(n.Conv2D(name+"conv", x, k, graph.Square(3, 1, 1), graph.ConvOptions{Bias: true}))
+				x = n.BatchNorm(name+"bn", n.MaxPool(x, graph.Square(2, 2, 0)))
+				features = append(features, n.Detach(x))
+			}
+			n.Freeze()
+			n.Local(n.LinearWithoutBias("head1", features[0], set.Classes))
+			return n.Build(n.LinearWithoutBias("head2", features[1], set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
@@ -429,6 +450,7 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"clip: {max_norm: 1.0e+30}",
 		"agc: {lambda: 1.0e+30}",
 		"sam: {rho: 0}",
+		"sgs: {samples: 32, warmup_epochs: 3}",
 		"sam: {rho: 0, adaptive: true}",
 		"extrap: {inner_rate: 0}",
 		"adabatch: {growth: 1, lr_factor: 1}",
@@ -586,7 +608,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "smallloss", "fold mean", "guarded", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "guarded", "sync_bn, absa"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

@@ -23,14 +23,14 @@ type twice struct {
 	method methods.Displacer
 	local  bool // a place for each lane
 
-	kept []*leaves // jobs of the update under way; the first n are in use
-	n    int
+	*keptJobs
 
 	places  laneSums         // parameter-shaped: of the lanes, or one for all
 	hyper   []kernels.Memory // for each: -1, the factor of the direction, 1
 	dropped []kernels.Memory // each worker's batch statistics of the second pass
 	point   kernels.Pass     // the direction in place of the gradient, and the norm to divide it by
 	result  kernels.Memory   // the norm
+	norms   []float64        // in each memory
 	move    kernels.Pass     // place = parameters + factor * direction
 	cells   [optim.HyperCells]float32
 }
@@ -39,7 +39,7 @@ type twice struct {
 func newTwice(f *fleet, all []method) *twice {
 	for _, m := range all {
 		if d, ok := m.Method.(methods.Displacer); ok {
-			return &twice{fleet: f, method: d, local: d.Direction() == methods.LaneDescent}
+			return &twice{fleet: f, method: d, local: d.Direction().Local(), keptJobs: &keptJobs{}}
 		}
 	}
 	return nil
@@ -88,13 +88,10 @@ func (t *twice) allocate() (err error) {
 		}
 		t.hyper = append(t.hyper, m)
 	}
-	for _, w := range f.workers {
-		m, err := w.dev.Alloc(max(f.stats.cells, 1))
-		if err != nil {
-			return err
-		}
-		t.dropped = append(t.dropped, m)
+	if t.dropped, err = newDropped(f); err != nil {
+		return err
 	}
+	t.norms = make([]float64, len(f.homes))
 	if t.result, err = f.dev.Alloc(2); err != nil {
 		return err
 	}
@@ -114,7 +111,7 @@ func (t *twice) vector() kernels.Vector {
 	return kernels.Vector{Count: int64(t.fleet.net.ParamCells()), A: 1}
 }
 
-// pointing makes a direction for all lanes of the gradient, with the place as scratch.
+// pointing makes an ascent of the gradient, with the place as scratch.
 func (t *twice) pointing() []kernels.Call {
 	w, g, scratch := kernels.Ref{Base: graph.ParamBase}, kernels.Ref{Base: graph.GradBase}, kernels.Ref{Base: yBase}
 	norm := func(of kernels.Ref) kernels.Call {
@@ -123,35 +120,10 @@ func (t *twice) pointing() []kernels.Call {
 	product := func(x, z, y kernels.Ref) kernels.Call {
 		return kernels.Call{Kernel: kernels.MulAdd, Shape: t.vector(), Args: []kernels.Ref{x, z, y}}
 	}
-	if t.method.Direction() == methods.ScaledAscent {
+	if t.method.Direction().Scaled() {
 		return []kernels.Call{product(w, g, scratch), norm(scratch), product(w, scratch, g)}
 	}
 	return []kernels.Call{norm(g)}
-}
-
-// next returns a job for leaves of the update under way, and keeps it.
-func (t *twice) next() *leaves {
-	if t.n == len(t.kept) {
-		t.kept = append(t.kept, &leaves{})
-	}
-	j := t.kept[t.n]
-	t.n++
-	j.again, j.scale = nil, 1
-	return j
-}
-
-// scaled notes that the sums of the leaves so far were multiplied.
-func (t *twice) scaled(factor float64) {
-	if t != nil {
-		t.kept[t.n-1].scale *= factor
-	}
-}
-
-// forget forgets the leaves.
-func (t *twice) forget() {
-	if t != nil {
-		t.n = 0
-	}
 }
 
 // gradient replaces the gradient sums of an update of so many places and samples by those at displaced parameters, if
@@ -173,7 +145,7 @@ func (t *twice) gradient(training methods.Training, u methods.Update, count, sam
 		return 0, err
 	}
 	for i, k := range t.kept[:t.n] {
-		k.again, k.last = t, 0
+		k.again, k.dropped, k.last = t, t.dropped, 0
 		if i == t.n-1 && !t.fleet.whole {
 			k.last = count
 		}
@@ -196,33 +168,52 @@ const smallestNorm = 1e-12
 // displace finds the place of all lanes: along the gradient of the update.
 func (t *twice) displace(distance float64, samples, count int) error {
 	f := t.fleet
-	sum, err := f.reduce.finish(f.sums, count)
-	if err != nil {
+	if _, err := f.reduce.finish(f.sums, count); err != nil {
 		return err
 	}
-	f.bases[graph.ParamBase], f.bases[graph.GradBase] = f.params, sum
-	f.bases[yBase], f.bases[resultBase] = t.places[0], t.result
-	if err := t.point.Run(&f.bases); err != nil {
+	if err := t.ascend(0); err != nil {
 		return err
 	}
-	norm := t.result.ReadDouble(0)
-	if err := kernels.Sync(f.dev); err != nil {
-		return err
-	}
-	mean := 1 / float64(samples)
-	t.write(t.hyper[0], distance*mean/(norm*mean+smallestNorm))
+	t.write(t.hyper[0], t.up(distance, 0, float64(samples)))
 	return t.run(0)
 }
 
-// displaceLanes finds the place of every lane: down its own gradient.
+// ascend turns the gradients of a row of lanes into the directions of their ascent.
+func (t *twice) ascend(row int) error {
+	f := t.fleet
+	f.bases[graph.ParamBase], f.bases[graph.GradBase] = f.params, f.sums[row]
+	f.bases[yBase], f.bases[resultBase] = t.places[row], t.result
+	if err := t.point.Run(&f.bases); err != nil {
+		return err
+	}
+	for home := range f.homes {
+		t.norms[home] = part(t.result, home).ReadDouble(0)
+	}
+	return kernels.Sync(f.dev)
+}
+
+// up is the factor of an ascent's direction in a memory, for a sum over so many samples.
+func (t *twice) up(distance float64, home int, samples float64) float64 {
+	return distance / samples / (t.norms[home]/samples + smallestNorm)
+}
+
+// displaceLanes finds the place of every lane, by its own gradient.
 func (t *twice) displaceLanes(distance float64, samples, count int) error {
 	f := t.fleet
 	for row := range min(len(t.places), ceilDiv(count, f.ranks)) {
+		ascends := t.method.Direction() != methods.LaneDescent
+		if ascends {
+			if err := t.ascend(row); err != nil {
+				return err
+			}
+		}
 		for home := range f.homes {
 			lane := row*f.ranks + f.first + home
 			own := float64(samples) * float64(f.leavesOf(lane, count)) / float64(count)
 			factor := 0.0
-			if own > 0 {
+			if own > 0 && ascends {
+				factor = t.up(distance, home, own)
+			} else if own > 0 {
 				factor = -distance / own
 			}
 			t.write(part(t.hyper[row], home), factor)

@@ -21,9 +21,9 @@ import (
 	"broadside/kernels/ref"
 )
 
-// secondGradients are what PyTorch makes of a small network with methods that compute gradients twice, in float64:
-// testdata/golden/make_second_gradient.py.
-type secondGradients struct {
+// goldenTrainings are what PyTorch makes of a small network, in float64: testdata/golden/make_second_gradient.py and
+// make_ghost_norm.py.
+type goldenTrainings struct {
 	Batch, Leaf, Ghost, Lanes, Classes int
 	LR, Momentum                       float64
 	WeightDecay                        float64 `json:"weight_decay"`
@@ -35,21 +35,27 @@ type secondGradients struct {
 	Start                              map[string][]float32
 	Cases                              map[string]struct {
 		Method  string
+		Running string
 		Loss    float64 `json:"train_loss"`
 		Tensors map[string][]float64
 	}
 }
 
-// TestSecondGradientAgreesWithPyTorch trains the network in float64, and in float32 on two devices.
-func TestSecondGradientAgreesWithPyTorch(t *testing.T) {
-	raw, err := os.ReadFile("../testdata/golden/second_gradient.json")
+func readTrainings(t *testing.T, file string) (g goldenTrainings) {
+	t.Helper()
+	raw, err := os.ReadFile("../testdata/golden/" + file)
+	if err == nil {
+		err = json.Unmarshal(raw, &g)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	var g secondGradients
-	if err := json.Unmarshal(raw, &g); err != nil {
-		t.Fatal(err)
-	}
+	return g
+}
+
+// TestSecondGradientAgreesWithPyTorch trains the network in float64, and in float32 on two devices.
+func TestSecondGradientAgreesWithPyTorch(t *testing.T) {
+	g := readTrainings(t, "second_gradient.json")
 	for name, c := range g.Cases {
 		t.Run(name, func(t *testing.T) {
 			// In float64 the learning rate, the displacement's factor and what is read at the end are single precision.
@@ -59,7 +65,7 @@ func TestSecondGradientAgreesWithPyTorch(t *testing.T) {
 	}
 }
 
-func (g *secondGradients) check(t *testing.T, devices []kernels.Device, tolerance float64, method string, loss float64, want map[string][]float64) {
+func (g *goldenTrainings) check(t *testing.T, devices []kernels.Device, tolerance float64, method string, loss float64, want map[string][]float64, sets ...string) {
 	t.Helper()
 	r := parseRecipe(t, fmt.Sprintf(`
 name: golden
@@ -69,7 +75,7 @@ train: {epochs: 1, seed: 3, label_smoothing: %g}
 batch: {size: %d, leaf: %d, ghost: %d, lanes: %d}
 optimizer: {lr: %g, momentum: %g, weight_decay: %g}
 methods: [%s]
-`, g.Smoothing, g.Batch, g.Leaf, g.Ghost, g.Lanes, g.LR, g.Momentum, g.WeightDecay, method))
+`, g.Smoothing, g.Batch, g.Leaf, g.Ghost, g.Lanes, g.LR, g.Momentum, g.WeightDecay, method), sets...)
 	s := &tape{}
 	tr := startTrainerOn(t, r, &data.Pair{Train: g.set(t), Test: synthetic(8, g.Shape[1], g.Shape[0], g.Classes)}, devices, Options{}, s)
 	if err := tr.fleet.loadNetwork(g.start()); err != nil {
@@ -88,7 +94,7 @@ methods: [%s]
 }
 
 // set is the data, in the order in which the first epoch visits them.
-func (g *secondGradients) set(t *testing.T) *data.Set {
+func (g *goldenTrainings) set(t *testing.T) *data.Set {
 	t.Helper()
 	images, err := hex.DecodeString(g.Images)
 	if err != nil {
@@ -110,7 +116,7 @@ func (g *secondGradients) set(t *testing.T) *data.Set {
 	return set
 }
 
-func (g *secondGradients) start() *checkpoint.Checkpoint {
+func (g *goldenTrainings) start() *checkpoint.Checkpoint {
 	ck := &checkpoint.Checkpoint{Tensors: map[string]*tensor.Dense{}}
 	for name, values := range g.Start {
 		ck.Tensors[name] = tensor.New(tensor.WithShape(g.Shapes[name]...), tensor.WithBacking(values))
@@ -202,10 +208,30 @@ func startUpdate(t *testing.T, more string) *trainer {
 	return tr
 }
 
+// In a single lane the gradient of the lane is that of the update; in several it is not.
+func TestAscentOfOneLane(t *testing.T) {
+	pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
+	for _, adaptive := range []string{"false", "true"} {
+		for lanes, same := range map[string]bool{"1": true, "4": false} {
+			train := func(perLane string) []float32 {
+				text := smallText + "methods: [sam: {rho: 1, adaptive: " + adaptive + ", per_lane: " + perLane + "}]"
+				tr := startTrainer(t, parseRecipe(t, text, "batch.lanes="+lanes), pair, 1, &tape{})
+				for range 2 {
+					step(t, tr)
+				}
+				return read(tr.fleet.params)
+			}
+			if slices.Equal(train("false"), train("true")) != same {
+				t.Errorf("adaptive %s, %s lanes: the same update is %t; want %t", adaptive, lanes, !same, same)
+			}
+		}
+	}
+}
+
 // The second pass, at no distance, sees the samples of the first: the same augmentation, the same attack, leaves of two
 // epochs, and sums that a growing batch has scaled in between.
 func TestSecondPassSeesTheSameSamples(t *testing.T) {
-	for _, method := range []string{"sam: {rho: 0}", "extrap: {inner_rate: 0}"} {
+	for _, method := range []string{"sam: {rho: 0}", "sam: {rho: 0, per_lane: true}", "extrap: {inner_rate: 0}"} {
 		sums := func(more string) []float32 {
 			pair := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(8, 8, 3, 4)}
 			r := parseRecipe(t, smallText+"methods: [absa: {max_batch: 3200, attack_fraction: 0.5, epsilon: 0.1}"+more+"]", "batch.size=128", "train.epochs=6")
@@ -277,7 +303,7 @@ func TestSecondGradientAllocatesNothing(t *testing.T) {
 	if devicetest.OnGPU() {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
-	for _, method := range []string{"sam: {}", "extrap: {}"} {
+	for _, method := range []string{"sam: {}", "sam: {per_lane: true}", "extrap: {}"} {
 		pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 		tr := startTrainer(t, parseRecipe(t, smallText+"methods: ["+method+"]"), pair, 2, &tape{})
 		step(t, tr)

@@ -24,7 +24,7 @@ func (t *trainer) weigh(j *leaves) {
 	j.weights = slices.Grow(j.weights[:0], len(j.loss)*size)[:len(j.loss)*size]
 	draw := j.draw
 	for i := range j.loss {
-		leaf, copy, _ := t.fleet.view(j.first + i)
+		leaf, copy, _ := j.view(t.fleet, i)
 		draw.Copy = copy
 		t.weigher.Weigh(control{t}, draw, j.samples(t.fleet, leaf), j.weights[i*size:(i+1)*size])
 	}

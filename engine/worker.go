@@ -75,6 +75,7 @@ const (
 	ghostHessianProgram                    // the same with batch statistics
 	lossProgram                            // forward, as a Hessian sees the loss; running statistics
 	ghostLossProgram                       // the same with batch statistics
+	inputProgram                           // forward, running statistics; what layers are given is kept
 )
 
 // program is a compiled Program with its passes prepared on a device.
@@ -165,8 +166,8 @@ func (w *worker) program(k programKey) (*program, error) {
 		o.ParamGrads, o.Weighted, o.ForwardGradient, o.Sync = true, k.weighted, f.estimated, f.syncBN
 		o = k.persistentOptions(o)
 	case scoreProgram:
-	case evalProgram:
-		o.Frozen, o.Smoothing = true, 0
+	case evalProgram, inputProgram:
+		o.Frozen, o.Smoothing, o.KeepInputs = true, 0, k.kind == inputProgram
 	case attackProgram:
 		o = k.attackOptions(o)
 	case hessianProgram, ghostHessianProgram:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,10 +49,15 @@ products each, and --top + 1 vectors of the size of the parameters.
 eigenvector, or over the plane of the top two: a forward pass over the samples
 for each of --points or its square, 1 vector.
 --eigenvectors writes the eigenvectors as a .npy file of NumPy, float32 of shape
-[--top, parameters]: the tensors in the order of PyTorch's model.parameters().`,
+[--top, parameters]: the tensors in the order of PyTorch's model.parameters().
+
+Of a run directory, the measurement is also kept in RUN/curvature.json, where
+report, plot and serve find it: the parts of one Hessian, as of several
+commands, together. --csv writes eigenvalues.csv, trace.csv, density.csv,
+quadrature.csv (what the density is made of) and landscape.csv.`,
 		Example: `  broadside curvature runs/quickstart --top 3
   broadside curvature runs/absa --samples 1024 --bn ghost --json
-  broadside curvature runs/absa --trace --density --csv density.csv
+  broadside curvature runs/absa --trace --density --csv spectrum
   broadside curvature runs/absa --top 5 --eigenvectors eigenvectors.npy
   broadside curvature runs/absa --landscape --dimensions 2 --json`,
 		Args: arguments(1, 1),
@@ -76,7 +82,7 @@ for each of --points or its square, 1 vector.
 	flags.BoolVar(&f.density, "density", false, "estimate the density of the eigenvalues")
 	flags.IntVar(&f.lanczos.Steps, "lanczos-steps", 100, "Lanczos steps of each start")
 	flags.IntVar(&f.lanczos.Starts, "starts", 1, "random start vectors of the density")
-	flags.StringVar(&f.csv, "csv", "", "write the smoothed density to this file, 10000 points; needs --density")
+	flags.StringVar(&f.csv, "csv", "", "write the measurement as CSV files into this folder; the density smoothed, 10000 points")
 	flags.StringVar(&f.vectors, "eigenvectors", "", "write the eigenvectors to this .npy file")
 	flags.BoolVar(&f.landscape, "landscape", false, "sample the loss along the top eigenvectors")
 	flags.IntVar(&f.around.Dimensions, "dimensions", 1, "eigenvectors that the landscape spans, 1 or 2")
@@ -105,8 +111,8 @@ func (f *curvatureFlags) check() error {
 		return fmt.Errorf("--span %g: must be above 0", f.around.Span)
 	case f.around.Dimensions > 2:
 		return fmt.Errorf("--dimensions %d: must be 1 or 2", f.around.Dimensions)
-	case f.csv != "" && !f.density:
-		return errors.New("--csv is for the density: give --density too")
+	case filepath.Ext(f.csv) == ".csv":
+		return fmt.Errorf("--csv %s: name a folder; it receives several files", f.csv)
 	}
 	if f.trace {
 		f.o.Trace = &f.probes
@@ -132,9 +138,12 @@ func checkBatchNorm(bn string) error {
 
 // run measures and prints.
 func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
-	for what, path := range map[string]string{"the density": f.csv, "the eigenvectors": f.vectors} { // found out now, not after the measurement
-		if _, err := os.Stat(filepath.Dir(path)); path != "" && err != nil {
-			return fmt.Errorf("writing %s: %w", what, err)
+	if _, err := os.Stat(filepath.Dir(f.vectors)); err != nil {
+		return fmt.Errorf("writing the eigenvectors: %w", err)
+	}
+	if f.csv != "" { // found out now, not after the measurement
+		if err := checkFolder(f.csv); err != nil {
+			return fmt.Errorf("writing the measurement as tables: %w", err)
 		}
 	}
 	m, err := f.open(cmd, checkpoint)
@@ -146,44 +155,49 @@ func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
 	if err != nil {
 		return err
 	}
-	if rank, _ := join.Processes(); rank == 0 && f.csv != "" {
-		if err := writeDensity(f.csv, c.Density); err != nil {
-			return err
-		}
-	}
 	if rank, _ := join.Processes(); rank == 0 && f.vectors != "" {
 		if err := writeArray(f.vectors, []int{len(c.Vectors), len(c.Vectors[0])}, slices.Concat(c.Vectors...)); err != nil {
 			return err
 		}
 	}
 	if f.json {
-		return printJSON(cmd.OutOrStdout(), c)
+		err = printJSON(cmd.OutOrStdout(), c)
+	} else {
+		f.print(cmd.OutOrStdout(), c)
 	}
-	f.print(cmd.OutOrStdout(), c)
-	return nil
+	return errors.Join(err, f.write(cmd, checkpoint, c))
 }
 
-// curvePoints is PyHessian's grid.
-const curvePoints = 10000
+// checkFolder refuses a folder that can be neither used nor made.
+func checkFolder(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is a file: name a folder", path)
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = os.Stat(filepath.Dir(path))
+	}
+	return err
+}
 
-// writeDensity writes the smoothed density.
-func writeDensity(path string, d *curvature.Density) error {
-	curve, err := d.Curve(curvePoints)
-	if err != nil {
-		return err
+// write writes the measurement where it is asked for, and keeps it in the run directory, if that is what was named.
+func (f *curvatureFlags) write(cmd *cobra.Command, run string, c *curvature.Measurement) error {
+	if rank, _ := join.Processes(); rank > 0 {
+		return nil
 	}
-	file, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("writing the density: %w", err)
+	if info, err := os.Stat(run); err == nil && info.IsDir() {
+		if err := c.Keep(run); err != nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), "broadside: warning: the measurement is not kept:", err)
+		}
 	}
-	if err := errors.Join(curve.WriteCSV(file), file.Close()); err != nil {
-		return fmt.Errorf("writing the density to %s: %w", path, err)
+	if f.csv == "" {
+		return nil
 	}
-	return nil
+	return c.WriteTables(f.csv)
 }
 
 // print writes the measurement for people.
-func (f *curvatureFlags) print(w io.Writer, c *engine.Curvature) {
+func (f *curvatureFlags) print(w io.Writer, c *curvature.Measurement) {
 	fmt.Fprintf(w, "Hessian of the mean loss over %d training samples, batch normalisation in %s mode, %d products\n", c.Samples, c.BatchNorm, c.HVPs)
 	for i, e := range c.Eigenvalues {
 		note := ""

@@ -60,6 +60,7 @@ func TestUsageMistakes(t *testing.T) {
 		{"too many arguments", "train a b", exitUsage, []string{"2 arguments", "broadside train RECIPE"}},
 		{"arguments of a listing", "models a", exitUsage, []string{"1 arguments", "broadside models"}},
 		{"train nothing", "train", exitUsage, []string{"name a recipe", "quickstart", "--resume"}},
+		{"metrics without a port", "train quickstart --metrics localhost", exitUsage, []string{"metrics address", "localhost", "127.0.0.1:9400"}},
 		{"resume nothing", "train --resume", exitUsage, []string{"name a recipe", "--run DIR --resume"}},
 		{"eval nothing", "eval", exitUsage, []string{"0 arguments", "CHECKPOINT|RUN"}},
 		{"unknown attack", "eval x --attack pgdd", exitUsage, []string{"--attack", "\"pgdd\"", "none or one of fgsm, pgd"}},
@@ -69,6 +70,9 @@ func TestUsageMistakes(t *testing.T) {
 		{"no attack steps", "eval x --attack pgd --steps 0", exitUsage, []string{"--steps 0", "at least 1"}},
 		{"no step size", "eval x --attack pgd --step-size 0", exitUsage, []string{"--step-size 0", "above 0"}},
 		{"odd start", "eval x --attack pgd --start x", exitUsage, []string{"--start \"x\"", "random or clean"}},
+		{"plot nothing", "plot", exitUsage, []string{"0 arguments", "RUN"}},
+		{"plot as what", "plot x --out x.gif", exitUsage, []string{"--out x.gif", ".png or .svg"}},
+		{"plot no run", "plot none", exitFailure, []string{"none", "name run directories"}},
 		{"report nothing", "report", exitUsage, []string{"0 arguments", "RUN"}},
 		{"no samples", "curvature x --samples 0", exitUsage, []string{"--samples 0", "at least 1"}},
 		{"no eigenvalue", "curvature x --top 0", exitUsage, []string{"--top 0", "at least 1"}},
@@ -81,7 +85,7 @@ func TestUsageMistakes(t *testing.T) {
 		{"three dimensions", "curvature x --landscape --dimensions 3", exitUsage, []string{"--dimensions 3", "1 or 2"}},
 		{"one point", "curvature x --landscape --points 1", exitUsage, []string{"--points 1", "at least 2"}},
 		{"no span", "curvature x --landscape --span 0", exitUsage, []string{"--span 0", "above 0"}},
-		{"a curve of no density", "curvature x --csv d.csv", exitUsage, []string{"--csv", "--density"}},
+		{"a file for tables", "curvature x --csv d.csv", exitUsage, []string{"--csv d.csv", "a folder"}},
 		{"odd batch normalisation", "curvature x --bn x", exitUsage, []string{"--bn", "\"x\"", "eval or ghost"}},
 	})
 }
@@ -220,6 +224,10 @@ func TestRunDirectoryMistakes(t *testing.T) {
 		{"resume with another rate", "train --run r --resume --set optimizer.lr=0.1", exitFailure, []string{"optimizer", "lr: 0.1", "lr: 0.05"}},
 		{"report of no run", "report data", exitFailure, []string{"data holds no run", "name a run directory"}},
 		{"report of nothing", "report none", exitFailure, []string{"none holds no run", "name a run directory"}},
+		{"plot over what", "plot r --x epochs", exitFailure, []string{"unknown axis", "epochs", "did you mean epoch?"}},
+		{"plot what", "plot r --y loss,batches", exitFailure, []string{"unknown quantity", "batches", "did you mean batch?"}},
+		{"plot what was not measured", "plot r --y density", exitFailure, []string{"no density", "broadside curvature RUN --density"}},
+		{"plot to nowhere", "plot r --out none/plot.png", exitFailure, []string{"none/plot.png", "no such file"}},
 		{"report of a broken run", "report broken", exitFailure, []string{"broken/events.jsonl:1", "not an event"}},
 	})
 }
@@ -281,7 +289,8 @@ func TestCheckpointMistakes(t *testing.T) {
 		{"data moved", "eval r --set data.path=none", exitFailure, []string{"none", "no such file"}},
 		{"key", "eval r --set data.pth=none", exitFailure, []string{"data.pth", "did you mean data.path?"}},
 		{"more samples than there are", "curvature r --samples 97", exitFailure, []string{"97 samples wanted", "has 96"}},
-		{"no place for the density", "curvature r --density --csv none/d.csv", exitFailure, []string{"writing the density", "none"}},
+		{"no place for tables", "curvature r --density --csv none/d", exitFailure, []string{"as tables", "none"}},
+		{"a file where tables go", "curvature r --csv tiny.yaml", exitFailure, []string{"as tables", "tiny.yaml is a file"}},
 		{"no place for the eigenvectors", "curvature r --eigenvectors none/v.npy", exitFailure, []string{"writing the eigenvectors", "none"}},
 		{"device cuda", "eval r --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
 		{"too many devices", "curvature r --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},

@@ -97,7 +97,7 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(&cobra.Group{ID: "work", Title: "Training and measuring:"}, &cobra.Group{ID: "exchange", Title: "Exchanging weights:"}, &cobra.Group{ID: "list", Title: "What there is:"})
-	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newPredict(), newCurvature(), newReport(), newCompare(), newBench()} {
+	for _, c := range []*cobra.Command{newTrain(), newSweep(), newEval(), newPredict(), newCurvature(), newReport(), newCompare(), newPlot(), newServe(), newBench()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

@@ -63,7 +63,7 @@ func (f *sweepFlags) run(cmd *cobra.Command, recipe string) error {
 	if !f.dryRun {
 		err = sweep.Train(cmd.Context(), runs, func(number int, r *sweep.Run) engine.Options {
 			fmt.Fprintf(cmd.ErrOrStderr(), "run %d of %d: %s\n", number, len(runs), r.Dir)
-			o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+			o.Progress, o.TensorBoard = telemetry.NewProgress(cmd.ErrOrStderr()), true
 			return o
 		})
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"broadside/engine"
 	"broadside/engine/checkpoint"
+	"broadside/engine/curvature"
 	"broadside/engine/telemetry"
 )
 
@@ -66,8 +67,6 @@ func TestQuickstart(t *testing.T) {
 	}
 	t.Run("eval", func(t *testing.T) { evalAgrees(t, dir, summary) })
 	t.Run("eval under attack", func(t *testing.T) { evalUnderAttack(t, dir, summary) })
-	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
-	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 	t.Run("report", func(t *testing.T) {
 		before := read(t, dir+"/report.html")
 		write(t, dir+"/report.html", "old")
@@ -78,6 +77,8 @@ func TestQuickstart(t *testing.T) {
 			t.Error("the report written anew differs")
 		}
 	})
+	t.Run("curvature", func(t *testing.T) { curvaturePrints(t, dir) })
+	t.Run("trace, density, landscape", func(t *testing.T) { curvatureMeasuresAll(t, dir) })
 }
 
 // evalAgrees evaluates the run and its newest checkpoint file; both are the state of the summary.
@@ -131,7 +132,7 @@ func evalUnderAttack(t *testing.T, dir string, s telemetry.Summary) {
 
 func curvaturePrints(t *testing.T, dir string) {
 	args := []string{"curvature", dir, "--samples", "32", "--iterations", "3", "--top", "2"}
-	c := decode[engine.Curvature](t, must(t, append(args, "--json")...))
+	c := decode[curvature.Measurement](t, must(t, append(args, "--json")...))
 	if c.Samples != 32 || c.BatchNorm != "eval" || len(c.Eigenvalues) != 2 || c.HVPs < 2 || c.Eigenvalues[0].Value == 0 {
 		t.Errorf("curvature: %+v", c)
 	}
@@ -141,7 +142,7 @@ func curvaturePrints(t *testing.T, dir string) {
 			t.Errorf("curvature printed %q; want %q in it", out, want)
 		}
 	}
-	if ghost := decode[engine.Curvature](t, must(t, append(args, "--json", "--bn", "ghost")...)); ghost.BatchNorm != "ghost" ||
+	if ghost := decode[curvature.Measurement](t, must(t, append(args, "--json", "--bn", "ghost")...)); ghost.BatchNorm != "ghost" ||
 		reflect.DeepEqual(ghost.Eigenvalues, c.Eigenvalues) {
 		t.Errorf("curvature in ghost mode: %+v", ghost)
 	}
@@ -151,9 +152,12 @@ func curvaturePrints(t *testing.T, dir string) {
 func curvatureMeasuresAll(t *testing.T, dir string) {
 	args := []string{"curvature", dir, "--samples", "32", "--iterations", "3", "--trace", "--probes", "4", "--trace-tolerance", "0",
 		"--density", "--lanczos-steps", "5", "--starts", "2", "--landscape", "--points", "3"}
-	csv := filepath.Join(t.TempDir(), "density.csv")
-	out := must(t, append(args, "--json", "--csv", csv)...)
-	c := decode[engine.Curvature](t, out)
+	tables := filepath.Join(t.TempDir(), "tables")
+	out := must(t, append(args, "--json", "--csv", tables)...)
+	c := decode[curvature.Measurement](t, out)
+	if kept := read(t, dir+"/curvature.json"); !reflect.DeepEqual(decode[curvature.Measurement](t, kept), c) {
+		t.Errorf("the run keeps %s", kept)
+	}
 	if len(c.Trace.Samples) != 4 || c.Trace.StandardError <= 0 || len(c.Density.Runs) != 2 || len(c.Density.Runs[1].Nodes) != 5 ||
 		len(c.Landscape.Offsets) != 3 || len(c.Landscape.Losses) != 1 || c.HVPs != 3+4+10 {
 		t.Errorf("curvature: %+v", c)
@@ -163,8 +167,10 @@ func curvatureMeasuresAll(t *testing.T, dir string) {
 			t.Errorf("no key %s", key)
 		}
 	}
-	if lines := strings.Count(read(t, csv), "\n"); lines != 10001 {
-		t.Errorf("the density has %d lines", lines)
+	for name, want := range map[string]int{"eigenvalues": 2, "trace": 2, "density": 10001, "quadrature": 11, "landscape": 4} {
+		if lines := strings.Count(read(t, tables+"/"+name+".csv"), "\n"); lines != want {
+			t.Errorf("%s.csv has %d lines; want %d", name, lines, want)
+		}
 	}
 	flat := must(t, append(args, "--dimensions", "1")...)
 	for _, want := range []string{"eigenvalue 1: ", "trace: ", " from 4 probes\n", "density: eigenvalues from ", "loss by offset along eigenvector 1:\n    -0.5  "} {

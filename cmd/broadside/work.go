@@ -52,6 +52,7 @@ func (f *deviceFlags) options(cmd *cobra.Command) (engine.Options, error) {
 
 func newTrain() *cobra.Command {
 	var device deviceFlags
+	var logs logFlags
 	var sets []string
 	var runDir string
 	var resume, asJSON bool
@@ -59,10 +60,18 @@ func newTrain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train RECIPE",
 		Short: "Train as a recipe says: a YAML file or a built-in name",
+		Long: `Train as a recipe says: a YAML file or a built-in name.
+
+The run directory receives recipe.yaml, events.jsonl with an object of JSON for
+every epoch, growth, probe and checkpoint as it happens, an event file for
+TensorBoard (tensorboard --logdir runs), checkpoints, and at the end
+summary.json, epochs.csv and report.html. --metrics serves what there is to
+tell of the run to Prometheus while it trains.`,
 		Example: `  broadside train quickstart
   broadside train cifar10-absa --set data.path=/data/cifar-10-batches-bin --run runs/absa
   broadside train cifar10-absa --run runs/absa --resume
-  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5`,
+  broadside train my.yaml --set optimizer.lr=0.2 --set methods.absa.patience=5
+  broadside train my.yaml --metrics 127.0.0.1:9400 --tensorboard=false`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o, err := device.options(cmd)
@@ -83,8 +92,8 @@ func newTrain() *cobra.Command {
 			save, done := saveSignal()
 			defer done()
 			o.Save = save
-			if rank, _ := join.Processes(); rank == 0 {
-				o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+			if err := logs.start(cmd, &o); err != nil {
+				return err
 			}
 			summary, err := engine.Train(cmd.Context(), r, o)
 			if err != nil {
@@ -99,6 +108,7 @@ func newTrain() *cobra.Command {
 		},
 	}
 	device.add(cmd)
+	logs.add(cmd)
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a key of the recipe, as in --set train.epochs=3 (may be repeated)")
 	cmd.Flags().StringVar(&runDir, "run", "", "run directory (default runs/NAME)")
 	cmd.Flags().DurationVar(&stepTimeout, "step-timeout", 30*time.Minute, "how long training may make no headway before the run is given up, with exit status 4; 0: for ever")
@@ -195,7 +205,7 @@ func newEval() *cobra.Command {
 func newReport() *cobra.Command {
 	return &cobra.Command{
 		Use:     "report RUN",
-		Short:   "Write a run's report.html anew",
+		Short:   "Write a run's report.html and epochs.csv anew",
 		Example: "  broadside report runs/quickstart",
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {

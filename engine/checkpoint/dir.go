@@ -121,6 +121,16 @@ func (d Dir) Prune(keep, every int) error {
 	return nil
 }
 
+// Updates is the number of updates that the name of a checkpoint's file tells, and whether it is such a name.
+func Updates(name string) (int64, bool) {
+	match := stepName.FindStringSubmatch(name)
+	if match == nil || match[2] != "" {
+		return 0, false
+	}
+	updates, err := strconv.ParseInt(match[1], 10, 64)
+	return updates, err == nil && filepath.Base(Dir("").Path(updates)) == name // no more leading zeros than Path writes
+}
+
 // list returns the steps of the folder's checkpoints in rising order, and its temporary files with
 // their steps. Other files are left alone.
 func (d Dir) list() (steps []int64, temporaries map[string]int64, err error) {

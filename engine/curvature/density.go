@@ -1,9 +1,7 @@
 package curvature
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"math"
 )
 
@@ -83,14 +81,4 @@ func (d *Density) Curve(points int) (*Curve, error) {
 		c.Density[i] /= total
 	}
 	return c, nil
-}
-
-// WriteCSV writes the curve as two columns.
-func (c *Curve) WriteCSV(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	fmt.Fprintln(b, "eigenvalue,density")
-	for i, x := range c.Eigenvalue {
-		fmt.Fprintf(b, "%.9g,%.9g\n", x, c.Density[i])
-	}
-	return b.Flush()
 }

@@ -2,6 +2,8 @@ package graph
 
 import (
 	"errors"
+	"maps"
+	"slices"
 
 	"broadside/kernels"
 )
@@ -191,8 +193,17 @@ func (c *compiler) finish() (*Program, error) {
 	if c.opt.InputGrad {
 		pinned = append(pinned, c.grad[0])
 	}
+	var inputs map[int]kernels.Ref
+	if c.opt.KeepInputs {
+		inputs = c.layerInputs()
+		pinned = slices.AppendSeq(pinned, maps.Values(inputs))
+	}
 	p := &Program{Options: c.opt, Net: c.net, Leaf: c.leaf, StatsCells: c.stats, Fold: c.fold, Cuts: c.cuts}
 	p.ArenaCells = c.plan(pinned)
+	for weight, x := range inputs {
+		inputs[weight] = c.place(x)
+	}
+	p.Inputs = inputs
 	p.Logits = c.place(c.logits)
 	for _, r := range c.locals() {
 		p.Locals = append(p.Locals, c.place(r))

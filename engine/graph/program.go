@@ -25,6 +25,7 @@ type Options struct {
 	Attack          *Attack     // emits the attack pass; needs InputGrad, and leaves no batch statistics
 	Persistent      *Persistent // attacks while it trains; needs InputGrad
 	Set             int         // parameter set of batch normalisation: 0, or one of Network.NormSets from 1
+	KeepInputs      bool        // Program.Inputs are there after the last pass
 }
 
 // Program is a compiled network: passes over one arena. Sums, not means: Backward adds the gradient of
@@ -44,11 +45,12 @@ type Program struct {
 
 	ArenaCells int
 	StatsCells int
-	Logits     kernels.Ref   // [N][Classes]
-	Locals     []kernels.Ref // like Logits, of the local losses; of a Program without a backward pass
-	InputGrad  kernels.Ref   // [N][H][W][C], if asked for
-	Start      kernels.Ref   // [N][H][W][C] of an attack with a random start: what is added to the clean samples
-	Target     kernels.Ref   // int32[N] of a targeted attack
+	Logits     kernels.Ref         // [N][Classes]
+	Locals     []kernels.Ref       // like Logits, of the local losses; of a Program without a backward pass
+	InputGrad  kernels.Ref         // [N][H][W][C], if asked for
+	Start      kernels.Ref         // [N][H][W][C] of an attack with a random start: what is added to the clean samples
+	Target     kernels.Ref         // int32[N] of a targeted attack
+	Inputs     map[int]kernels.Ref // [N][H][W][C] that convolutions and linear layers read, by the number of their weight, if kept
 }
 
 // GradientDone returns after how many calls of Backward the gradient is final from a cell of it on.

@@ -5,12 +5,12 @@ import (
 	"math"
 )
 
-// LayerKind says what a layer computes.
-type LayerKind int
+// OpKind says what a layer computes.
+type OpKind int
 
 // The kinds of layers.
 const (
-	ConvLayer     LayerKind = iota // a convolution
+	ConvLayer     OpKind = iota // a convolution
 	LinearLayer                    // a fully connected layer over all elements of a sample
 	NormLayer                      // a batch normalisation
 	ReLULayer                      // max(0, x)
@@ -21,10 +21,10 @@ const (
 	IdentityLayer                  // what passes its input on where nothing is trained: dropout, Detach, Estimated
 )
 
-// Layer is a layer of a network, for those who write networks down in other forms. What its kind has no use for is zero,
+// Operation is a layer of a network, for those who write networks down in other forms. What its kind has no use for is zero,
 // places of parameters that it lacks are -1.
-type Layer struct {
-	Kind   LayerKind
+type Operation struct {
+	Kind   OpKind
 	In     []Value
 	Out    Value
 	Window Window // of a convolution or pooling
@@ -35,11 +35,11 @@ type Layer struct {
 	Weight, Bias, Gain, Norm int
 }
 
-// Layers returns the layers in the order in which they are computed. Batch normalisations have their first parameter set.
-func (n *Network) Layers() ([]Layer, error) {
-	var out []Layer
+// Operations returns the layers in the order in which they are computed. Batch normalisations have their first parameter set.
+func (n *Network) Operations() ([]Operation, error) {
+	var out []Operation
 	for _, nd := range n.nodes {
-		l := Layer{In: nd.in, Out: nd.out, Weight: -1, Bias: -1, Gain: -1, Norm: -1}
+		l := Operation{In: nd.in, Out: nd.out, Weight: -1, Bias: -1, Gain: -1, Norm: -1}
 		switch o := nd.op.(type) {
 		case product:
 			o.describe(&l)
@@ -66,7 +66,7 @@ func (n *Network) Layers() ([]Layer, error) {
 	return out, nil
 }
 
-func (o product) describe(l *Layer) {
+func (o product) describe(l *Operation) {
 	l.Kind, l.Window, l.Groups, l.Weight, l.Bias = ConvLayer, o.w, o.groups, o.weight, o.bias
 	if o.linear {
 		l.Kind = LinearLayer
@@ -98,7 +98,7 @@ func (n *Network) Heads() (params []int) {
 
 // Weights returns the weights that a convolution or linear layer multiplies with, [K][R][S][C]: the parameters, or those
 // standardised, as the kernels do it.
-func (n *Network) Weights(l Layer, params []float32) []float32 {
+func (n *Network) Weights(l Operation, params []float32) []float32 {
 	p := n.Params[l.Weight]
 	w := params[p.Offset : p.Offset+p.Size()]
 	if l.Gain < 0 {

@@ -17,7 +17,7 @@ import (
 
 // Training is what a method sees of the training it belongs to, and what it may change.
 type Training interface {
-	// Epoch counts completed epochs; Epochs is the number wanted. Updates counts updates.
+	// Epoch counts completed epochs; Epochs is the number wanted. Updates counts updates, of the phase.
 	Epoch() int
 	Epochs() int
 	Updates() int
@@ -47,6 +47,22 @@ type Training interface {
 	// Curvatures measures the curvature of every tensor along a vector, by one product with the Hessian of the mean loss
 	// over training samples drawn afresh, by the running statistics.
 	Curvatures(samples int, along Along) ([]TensorCurvature, error)
+	// BlockEigenvalues measures the eigenvalue of largest magnitude of each tensor's own diagonal block of the Hessian of
+	// the mean loss, for all tensors but those of some roles. Every tensor takes products of its own.
+	BlockEigenvalues(p Probe, without map[graph.Role]bool) ([]BlockEigenvalue, error)
+	// Layers tells of the convolutions and linear layers, in their order.
+	Layers() []Layer
+	// ReadInputs runs training samples through the network, by the running statistics, and visits the inputs of layers, leaf
+	// by leaf in order. They are good until visit returns. All processes read all of them.
+	ReadInputs(r Reading, visit func(LayerInputs) error) error
+	// SetTensor replaces the values of a parameter tensor, by its number among Tensors.
+	SetTensor(tensor int, values []float32) error
+}
+
+// BlockEigenvalue is that of a tensor's block.
+type BlockEigenvalue struct {
+	Tensor string
+	curvature.Eigenvalue
 }
 
 // Along says what vector curvatures are measured along.
@@ -116,6 +132,13 @@ type Pair struct {
 // Pairer trains on pairs. It claims the "attack".
 type Pairer interface{ Pair() Pair }
 
+// Viewer is a Pairer that trains on a further view of every leaf too: the same samples, drawn anew with augmentations of
+// their own, through a parameter set of batch normalisation, 0 or one of NormSets from 1. All three views count the same
+// in the gradient. Without augmentations there is no such view.
+type Viewer interface {
+	View() (augment []string, set int)
+}
+
 // Replay is training on every batch several times in a row, each time an update that also moves a perturbation of the
 // batch, which is kept from batch to batch.
 type Replay struct {
@@ -147,13 +170,30 @@ type Draw struct {
 // Copier trains on several augmented copies of every sample of a batch. It claims the "samples".
 type Copier interface{ Copies() int }
 
+// CopyScaler is a Copier that multiplies the gradient by a factor which it finds from the gradients of single copies. An
+// update that is measured computes its leaves once more.
+type CopyScaler interface {
+	// MeasuresCopies says whether to measure an update, counted from 1.
+	MeasuresCopies(update int) bool
+	// ReadCopies is told the norms of the mean gradients of the update: over each copy of its samples, and over all.
+	ReadCopies(each []float64, all float64)
+	// Factor multiplies the gradient of every update, of one that is measured too.
+	Factor() float64
+}
+
 // Selector trains on a part of the samples of each update, which it chooses by their losses. It claims the "samples"
 // and allocates nothing in the steady state.
 type Selector interface {
-	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select.
+	// Keep returns how many leaves of the next update, of so many, to train on. All means that there is nothing to select, 0
+	// that the losses decide.
 	Keep(t Training, leaves int) int
+	// Count is asked after Keep has returned 0: by the losses of all samples, in leaves of so many, how many leaves to keep,
+	// one at least.
+	Count(losses []float32, leaf int) int
 	// Select fills kept with places of samples, in increasing order.
 	Select(d Draw, samples []int32, losses []float32, kept []int)
+	// OverAll divides the sum of the gradients by the samples of the whole update, rather than by those that are kept.
+	OverAll() bool
 }
 
 // Weigher weighs the loss of every training sample; the gradient's divisor stays the number of samples. It claims the
@@ -187,7 +227,16 @@ const (
 	// LaneDescent is -g' for the mean gradient g' of a lane's own samples: the leaves of every lane are computed at a
 	// place of their own.
 	LaneDescent
+	// LaneAscent and LaneScaledAscent are the ascents for g' in place of g.
+	LaneAscent
+	LaneScaledAscent
 )
+
+// Local reports whether every lane has a place of its own.
+func (d Direction) Local() bool { return d >= LaneDescent }
+
+// Scaled reports whether a direction is relative to the size of each parameter.
+func (d Direction) Scaled() bool { return d == ScaledAscent || d == LaneScaledAscent }
 
 // Displacer has the gradient of an update computed again, on the same leaves at displaced parameters, and the step made
 // with the second gradient. The parameters themselves stay, and so do the running statistics of the first pass. It
@@ -236,6 +285,14 @@ type Grower interface{ LargestBatch() int }
 // methods may.
 type Transformer interface{ Transform() optim.Transform }
 
+// Scaler multiplies the gradients of convolutions' weights by factors for the places of the kernel, before transforms and
+// step rule. It claims the "gradient scales".
+type Scaler interface {
+	// Scales returns the factors [R][S] of each parameter tensor. Which tensors have any, and how many, is settled by
+	// Prepare; the factors may change with every update.
+	Scales() [][]float32
+}
+
 // GradientEstimator has the gradients of the values that a network marks for it estimated by forward gradients.
 type GradientEstimator interface{ ForwardGradient() }
 
@@ -267,7 +324,7 @@ type Info struct {
 	// Limits says when the method does not help, and what to watch.
 	Limits string
 	// Claims names what only one method of a run can control: "batch", "attack", "schedule", "step rule",
-	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping".
+	// "samples", "sample weights", "batch norm sets", "second gradient", "phases", "damping", "gradient scales".
 	Claims []string
 	// Options returns a pointer to the options, filled with the defaults.
 	Options func() any

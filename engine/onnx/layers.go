@@ -9,7 +9,7 @@ import (
 )
 
 // layer adds the operators of a layer.
-func (b *builder) layer(l graph.Layer) error {
+func (b *builder) layer(l graph.Operation) error {
 	x, in := l.In[0], b.names[l.In[0]]
 	b.flat[l.Out] = b.flat[x]
 	switch l.Kind {
@@ -39,7 +39,7 @@ func (b *builder) layer(l graph.Layer) error {
 }
 
 // weights adds the weights of a layer in PyTorch's layout, which is ONNX's.
-func (b *builder) weights(l graph.Layer) string {
+func (b *builder) weights(l graph.Operation) string {
 	p := b.Net.Params[l.Weight]
 	return b.constant(p.Name, func() []float32 {
 		out, err := checkpoint.ToPyTorch(b.Net.Weights(l, b.Params), p.K, p.R, p.S, p.C)
@@ -56,7 +56,7 @@ func (b *builder) vector(param int) string {
 	return b.constant(p.Name, func() []float32 { return b.Params[p.Offset : p.Offset+p.K] }, p.K)
 }
 
-func (b *builder) conv(l graph.Layer, in string) string {
+func (b *builder) conv(l graph.Operation, in string) string {
 	inputs := []string{in, b.weights(l)}
 	if l.Bias >= 0 {
 		inputs = append(inputs, b.vector(l.Bias))
@@ -69,7 +69,7 @@ func window(w graph.Window) []message {
 	return []message{ints("kernel_shape", w.R, w.S), ints("strides", w.StrideH, w.StrideW), ints("pads", w.PadH, w.PadW, w.PadH, w.PadW)}
 }
 
-func (b *builder) linear(l graph.Layer, in string) string {
+func (b *builder) linear(l graph.Operation, in string) string {
 	name := b.base(l.Weight)
 	if !b.flat[l.In[0]] {
 		in = b.node("Flatten", name+".flatten", []string{in}, integer("axis", 1))
@@ -81,7 +81,7 @@ func (b *builder) linear(l graph.Layer, in string) string {
 	return b.node("Gemm", name, inputs, integer("transB", 1))
 }
 
-func (b *builder) norm(l graph.Layer, in string) string {
+func (b *builder) norm(l graph.Operation, in string) string {
 	n := b.Net.Norms[l.Norm]
 	running := func(i int, suffix string) string {
 		return b.constant(n.Name+suffix, func() []float32 { return b.State[n.Offset+i*n.C : n.Offset+(i+1)*n.C] }, n.C)
@@ -90,7 +90,7 @@ func (b *builder) norm(l graph.Layer, in string) string {
 		float("epsilon", graph.BatchNormEps))
 }
 
-func (b *builder) pool(l graph.Layer, in string) string {
+func (b *builder) pool(l graph.Operation, in string) string {
 	d, op, name := b.Net.Dims(l.In[0]), "MaxPool", "max_pool"
 	if l.Kind == graph.AvgPoolLayer {
 		op, name = "AveragePool", "average_pool"

@@ -74,7 +74,7 @@ type builder struct {
 }
 
 func (b *builder) build() error {
-	layers, err := b.Net.Layers()
+	layers, err := b.Net.Operations()
 	if err != nil {
 		return err
 	}

@@ -164,8 +164,10 @@ schedule:
   factor: 0.2
   end_lr: 0
   power: 2
+  peak: 0.5
   warmup_epochs: 0
   warmup_from: 0
+  after_warmup: false
 checkpoint:
   every_updates: 500
   keep: 3
@@ -225,7 +227,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 53 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 55 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

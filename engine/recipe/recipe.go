@@ -85,13 +85,15 @@ type Optimizer struct {
 
 // Schedule is the learning rate over the run.
 type Schedule struct {
-	Name         string  `yaml:"name" doc:"constant, step, cosine or poly"`
+	Name         string  `yaml:"name" doc:"constant, step, cosine, poly or cyclic"`
 	At           []int   `yaml:"at" doc:"step: epochs after which the learning rate is multiplied by factor"`
 	Factor       float64 `yaml:"factor" doc:"step: the multiplier"`
-	EndLR        float64 `yaml:"end_lr" doc:"cosine, poly: learning rate at the end of the run"`
+	EndLR        float64 `yaml:"end_lr" doc:"cosine, poly, cyclic: learning rate at the end of the run; cyclic: also at its start"`
 	Power        float64 `yaml:"power" doc:"poly: the exponent"`
+	Peak         float64 `yaml:"peak" doc:"cyclic: share of the run after which the learning rate, rising on a line, reaches lr; from there it falls on a line"`
 	WarmupEpochs float64 `yaml:"warmup_epochs" doc:"epochs over which the learning rate rises linearly from warmup_from to 1, per update"`
 	WarmupFrom   float64 `yaml:"warmup_from" doc:"where the warm-up starts, as a fraction of lr"`
+	AfterWarmup  bool    `yaml:"after_warmup" doc:"cosine, poly: true: fall from lr over what is left of the run after the warm-up; false: over the whole run, times the warm-up"`
 }
 
 // Checkpoint says when the run is saved.
@@ -109,7 +111,7 @@ func Default() *Recipe {
 		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop", OnAnomaly: "stop"},
 		Batch:      Batch{Size: 128, Lanes: 8, Running: "sequential"},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
-		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2},
+		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2, Peak: 0.5},
 		Checkpoint: Checkpoint{EveryUpdates: 500, Keep: 3, EveryMinutes: 5},
 	}
 }

@@ -56,7 +56,7 @@ model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
-schedule: {name: step, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, warmup_epochs: 0.5, warmup_from: 0.1}
+schedule: {name: poly, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, peak: 0.25, warmup_epochs: 0.5, warmup_from: 0.1, after_warmup: true}
 checkpoint: {every_updates: 0, keep: 1, every_minutes: 2.5}
 methods:
   - one
@@ -70,7 +70,7 @@ methods:
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
-		Schedule:   Schedule{"step", []int{3, 6}, 0.5, 0.001, 1, 0.5, 0.1},
+		Schedule:   Schedule{"poly", []int{3, 6}, 0.5, 0.001, 1, 0.25, 0.5, 0.1, true},
 		Checkpoint: Checkpoint{0, 1, 2.5},
 		Methods:    r.Methods,
 	}
@@ -246,13 +246,17 @@ func TestValidation(t *testing.T) {
 		{"optimizer.weight_decay=-1", "optimizer.weight_decay -1 is out of range: use 0 or more"},
 		{"optimizer.decay_exclude=[bm]", `optimizer.decay_exclude "bm" is not known: use bn, bias; did you mean bn?`},
 		{"optimizer.decay_exclude=[bn, bn]", `optimizer.decay_exclude "bn" is listed twice: list it once`},
-		{"schedule.name=stp", `schedule.name "stp" is not known: use constant, step, cosine, poly; did you mean step?`},
+		{"schedule.name=stp", `schedule.name "stp" is not known: use constant, step, cosine, poly, cyclic; did you mean step?`},
 		{"schedule.name=step", "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]"},
 		{"schedule.at=[0]", "schedule.at 0 is no epoch: use whole numbers above 0"},
 		{"schedule.at=[30, 30]", "schedule.at 30 comes after 30: list the epochs in increasing order"},
 		{"schedule.factor=0", "schedule.factor 0 is not a multiplier: use a number above 0, such as 0.2"},
 		{"schedule.end_lr=-1", "schedule.end_lr -1 is not a learning rate: use 0 or more"},
 		{"schedule.power=0", "schedule.power 0 is not an exponent: use a number above 0, such as 2"},
+		{"schedule.peak=1", "schedule.peak 1 is no share of the run: use a number above 0 and below 1, such as 0.5"},
+		{"schedule={name: cyclic, warmup_epochs: 5}", "schedule.warmup_epochs 5 with schedule cyclic, which rises by itself: leave it out"},
+		{"schedule.after_warmup=true", "schedule.after_warmup true with schedule constant, whose rate does not fall over the run: leave it out"},
+		{"schedule={name: poly, warmup_epochs: 90, after_warmup: true}", "schedule.warmup_epochs 90 leaves nothing of the run for schedule.after_warmup true: use less than train.epochs 90"},
 		{"schedule.warmup_epochs=91", "schedule.warmup_epochs 91 does not fit into the run: use 0 to train.epochs 90"},
 		{"schedule.warmup_from=2", "schedule.warmup_from 2 is not a fraction of the learning rate: use 0 to 1"},
 		{"data.name=", "data.name is missing: name a data set, such as cifar10"},

@@ -138,7 +138,7 @@ func (c *checker) optimizer(o *Optimizer) {
 }
 
 func (c *checker) schedule(s *Schedule, epochs int) {
-	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly")
+	c.oneOf("schedule.name", s.Name, "constant", "step", "cosine", "poly", "cyclic")
 	c.want(s.Name != "step" || len(s.At) > 0, "schedule.at is empty: schedule step needs the epochs at which the learning rate changes, like [30, 60]")
 	for i, at := range s.At {
 		c.want(at > 0, "schedule.at %d is no epoch: use whole numbers above 0", at)
@@ -147,7 +147,11 @@ func (c *checker) schedule(s *Schedule, epochs int) {
 	c.want(s.Factor > 0 && finite(s.Factor), "schedule.factor %v is not a multiplier: use a number above 0, such as 0.2", s.Factor)
 	c.want(s.EndLR >= 0 && finite(s.EndLR), "schedule.end_lr %v is not a learning rate: use 0 or more", s.EndLR)
 	c.want(s.Power > 0 && finite(s.Power), "schedule.power %v is not an exponent: use a number above 0, such as 2", s.Power)
+	c.want(s.Peak > 0 && s.Peak < 1, "schedule.peak %v is no share of the run: use a number above 0 and below 1, such as 0.5", s.Peak)
+	c.want(s.Name != "cyclic" || s.WarmupEpochs == 0, "schedule.warmup_epochs %v with schedule cyclic, which rises by itself: leave it out", s.WarmupEpochs)
 	c.want(s.WarmupEpochs >= 0 && s.WarmupEpochs <= float64(epochs), "schedule.warmup_epochs %v does not fit into the run: use 0 to train.epochs %d", s.WarmupEpochs, epochs)
+	c.want(!s.AfterWarmup || s.Name == "cosine" || s.Name == "poly", "schedule.after_warmup true with schedule %s, whose rate does not fall over the run: leave it out", s.Name)
+	c.want(!s.AfterWarmup || s.WarmupEpochs < float64(epochs), "schedule.warmup_epochs %v leaves nothing of the run for schedule.after_warmup true: use less than train.epochs %d", s.WarmupEpochs, epochs)
 	c.want(s.WarmupFrom >= 0 && s.WarmupFrom <= 1, "schedule.warmup_from %v is not a fraction of the learning rate: use 0 to 1", s.WarmupFrom)
 }
 

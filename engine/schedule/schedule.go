@@ -63,6 +63,20 @@ func (s Poly) Factor(epochs float64) float64 {
 	return s.End + (1-s.End)*math.Pow(1-t, s.Power)
 }
 
+// Cyclic rises from End to 1 over the first Peak of Epochs and falls back to End over the rest, both on a line: one
+// triangle of Smith 2017, "Cyclical learning rates for training neural networks", arXiv 1506.01186.
+type Cyclic struct {
+	Epochs float64
+	Peak   float64 // share of the epochs, between 0 and 1
+	End    float64 // first and last factor
+}
+
+// Factor returns End + (1-End) min(t/Peak, (1-t)/(1-Peak)).
+func (s Cyclic) Factor(epochs float64) float64 {
+	t := math.Min(epochs/s.Epochs, 1)
+	return s.End + (1-s.End)*math.Min(t/s.Peak, (1-t)/(1-s.Peak))
+}
+
 // Warmup rises linearly from the factor From to the following schedule's own over Epochs, update by
 // update (Goyal et al. 2017).
 type Warmup struct {
@@ -78,6 +92,20 @@ func (s Warmup) Factor(epochs float64) float64 {
 		return f
 	}
 	return f * (s.From + (1-s.From)*epochs/s.Epochs)
+}
+
+// After keeps the base learning rate for Epochs and goes on with another schedule, which begins there.
+type After struct {
+	Epochs float64
+	Then   Schedule
+}
+
+// Factor returns 1, and then the following schedule's factor.
+func (s After) Factor(epochs float64) float64 {
+	if epochs <= s.Epochs {
+		return 1
+	}
+	return s.Then.Factor(epochs - s.Epochs)
 }
 
 // Scaled multiplies a schedule by a constant.
@@ -96,27 +124,38 @@ type Options struct {
 	At           []int
 	Decay        float64
 	End, Power   float64
+	Peak         float64
 	WarmupEpochs float64
 	WarmupFrom   float64
+	AfterWarmup  bool // cosine, poly: over what is left after the warm-up
 }
 
 // Names lists the schedules New knows.
-var Names = []string{"constant", "step", "cosine", "poly"}
+var Names = []string{"constant", "step", "cosine", "poly", "cyclic"}
 
 // New makes the named schedule.
 func New(o Options) (Schedule, error) {
 	var s Schedule
+	epochs := float64(o.Epochs)
+	if o.AfterWarmup {
+		epochs -= o.WarmupEpochs
+	}
 	switch o.Name {
 	case "constant":
 		s = Constant{}
 	case "step":
 		s = Step{At: o.At, Decay: o.Decay}
 	case "cosine":
-		s = Cosine{Epochs: float64(o.Epochs), End: o.End}
+		s = Cosine{Epochs: epochs, End: o.End}
 	case "poly":
-		s = Poly{Epochs: float64(o.Epochs), Power: o.Power, End: o.End}
+		s = Poly{Epochs: epochs, Power: o.Power, End: o.End}
+	case "cyclic":
+		s = Cyclic{Epochs: float64(o.Epochs), Peak: o.Peak, End: o.End}
 	default:
 		return nil, fmt.Errorf("unknown schedule %q; known are %v", o.Name, Names)
+	}
+	if o.AfterWarmup {
+		s = After{Epochs: o.WarmupEpochs, Then: s}
 	}
 	if o.WarmupEpochs > 0 {
 		s = Warmup{Epochs: o.WarmupEpochs, From: o.WarmupFrom, Then: s}

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"gonum.org/v1/plot/plotter"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // Comparison is several runs side by side.
@@ -30,8 +31,7 @@ type ComparedRun struct {
 	Ended   bool    `json:"ended"`
 	Summary Summary `json:"summary"`
 
-	epochs []Epoch
-	probes []Event
+	curves curves
 	recipe map[string]string
 }
 
@@ -52,29 +52,25 @@ func Compare(runDirs []string) (*Comparison, error) {
 		c.Runs = append(c.Runs, r)
 	}
 	c.name()
-	c.Differences = differences(c.Runs)
+	recipes := make([]map[string]string, len(c.Runs))
+	for i, r := range c.Runs {
+		recipes[i] = r.recipe
+	}
+	c.Differences = Differences(recipes)
 	return c, nil
 }
 
 func readCompared(dir string) (ComparedRun, error) {
 	r := ComparedRun{Path: dir, Name: nameOf(dir), recipe: map[string]string{}}
-	events, err := ReadEvents(filepath.Join(dir, EventsFile))
-	if err != nil {
+	var err error
+	if r.curves, err = readCurves(dir); err != nil {
 		return r, err
-	}
-	for _, e := range events {
-		switch e.Type {
-		case TypeEpoch:
-			r.epochs = append(r.epochs, *e.Record)
-		case TypeProbe:
-			r.probes = append(r.probes, e)
-		}
 	}
 	switch r.Summary, err = ReadSummary(dir); {
 	case err == nil:
 		r.Ended = true
 	case errors.Is(err, os.ErrNotExist):
-		r.Summary = summaryOf(r.epochs)
+		r.Summary = summaryOf(r.curves.epochs)
 	default:
 		return r, err
 	}
@@ -83,21 +79,31 @@ func readCompared(dir string) (ComparedRun, error) {
 
 // summaryOf sums up the epochs of a run that has not ended.
 func summaryOf(epochs []Epoch) Summary {
-	s := Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+	s := NewSummary()
 	for _, e := range epochs {
-		s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
-		s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
-		if e.TestAccuracy != nil {
-			s.TestAccuracy = *e.TestAccuracy
-			if !(s.BestTestAccuracy >= s.TestAccuracy) {
-				s.BestTestAccuracy = s.TestAccuracy
-			}
-		}
-		if e.TestLoss != nil {
-			s.TestLoss = *e.TestLoss
-		}
+		s.Add(e)
 	}
 	return s
+}
+
+// NewSummary is the summary of a run that has done nothing yet.
+func NewSummary() Summary {
+	return Summary{TestAccuracy: math.NaN(), BestTestAccuracy: math.NaN(), TestLoss: math.NaN(), ImagesPerSecond: math.NaN()}
+}
+
+// Add takes in the next epoch of a run that has not ended.
+func (s *Summary) Add(e Epoch) {
+	s.Epochs, s.Updates, s.SamplesSeen, s.GradPasses = e.Epoch, e.Updates, e.SamplesSeen, e.GradPasses
+	s.HVPs, s.FinalBatch, s.WallSeconds, s.ImagesPerSecond = e.HVPs, e.Batch, e.WallSeconds, e.ImagesPerSecond
+	if e.TestAccuracy != nil {
+		s.TestAccuracy = *e.TestAccuracy
+		if !(s.BestTestAccuracy >= s.TestAccuracy) {
+			s.BestTestAccuracy = s.TestAccuracy
+		}
+	}
+	if e.TestLoss != nil {
+		s.TestLoss = *e.TestLoss
+	}
 }
 
 // readRecipe flattens the run's recipe to dotted keys.
@@ -109,12 +115,39 @@ func (r *ComparedRun) readRecipe() error {
 	} else if err != nil {
 		return err
 	}
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+	if r.recipe, err = FlatRecipe(text); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	flatten(r.recipe, "", tree)
 	return nil
+}
+
+// FlatRecipe reads a run's recipe.yaml as values by dotted keys. It refuses aliases, which no run writes and which make
+// a small file large.
+func FlatRecipe(text []byte) (out map[string]string, err error) {
+	defer func() { // the library panics at some texts that are not YAML
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("not YAML: %v", p)
+		}
+	}()
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, err
+	}
+	out = map[string]string{}
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if len(ast.Filter(ast.AliasType, doc.Body)) > 0 {
+			return nil, errors.New("a recipe has no aliases")
+		}
+		var tree any
+		if err := yaml.NodeToValue(doc.Body, &tree); err != nil {
+			return nil, err
+		}
+		flatten(out, "", tree)
+	}
+	return out, nil
 }
 
 // flatten writes a tree's leaves by their dotted keys. A list of mappings, as of methods, counts as one mapping.
@@ -155,13 +188,15 @@ func (c *Comparison) name() {
 		if count[r.Name] > 1 {
 			c.Runs[i].Name = r.Path
 		}
+		c.Runs[i].curves.name = c.Runs[i].Name
 	}
 }
 
-func differences(runs []ComparedRun) (out []Difference) {
+// Differences are the keys in which flat recipes differ, but for the name.
+func Differences(recipes []map[string]string) (out []Difference) {
 	keys := map[string]bool{}
-	for _, r := range runs {
-		for k := range r.recipe {
+	for _, r := range recipes {
+		for k := range r {
 			keys[k] = true
 		}
 	}
@@ -169,9 +204,9 @@ func differences(runs []ComparedRun) (out []Difference) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		d := Difference{Key: k}
 		same := true
-		for _, r := range runs {
-			d.Values = append(d.Values, r.recipe[k])
-			same = same && r.recipe[k] == runs[0].recipe[k]
+		for _, r := range recipes {
+			d.Values = append(d.Values, r[k])
+			same = same && r[k] == recipes[0][k]
 		}
 		if !same {
 			out = append(out, d)
@@ -201,14 +236,9 @@ func (c *Comparison) WritePage(path string) error {
 	for i, r := range c.Runs {
 		p.Runs = append(p.Runs, c.row(i, r))
 	}
-	for _, chart := range c.charts() {
-		svg, err := chart.svg()
-		if err != nil {
-			return err
-		}
-		if svg != "" {
-			p.Charts = append(p.Charts, drawing{chart.caption(), svg})
-		}
+	var err error
+	if p.Charts, err = drawings(c.panels(), panel.caption); err != nil {
+		return err
 	}
 	return writePage(path, "compare.html.tmpl", p)
 }
@@ -249,45 +279,24 @@ func swatch(index int) template.HTML {
 		seriesNames[index%len(seriesNames)], strings.TrimSpace(dashes)))
 }
 
-// charts overlay the runs' curves: over epochs, and the accuracy over updates and time too.
-func (c *Comparison) charts() []chart {
-	curves := func(steps bool, x func(Epoch) float64, y func(Epoch) *float64) (out []series) {
-		for i, r := range c.Runs {
-			s := series{name: r.Name, steps: steps, index: i + 1}
-			for _, e := range r.epochs {
-				if v := y(e); v != nil {
-					s.points = append(s.points, plotter.XY{X: x(e), Y: *v})
-				}
-			}
-			out = append(out, s)
+// panels overlay the runs' curves: over epochs, and the accuracy over updates and time too.
+func (c *Comparison) panels() []panel {
+	runs := make([]curves, len(c.Runs))
+	for i, r := range c.Runs {
+		runs[i] = r.curves
+	}
+	over := func(x axis, names ...string) (out []panel) {
+		for _, name := range names {
+			q, _ := quantityOf(name, runs)
+			out = append(out, q.chart(x, runs))
 		}
 		return out
 	}
-	epoch := func(e Epoch) float64 { return float64(e.Epoch) }
-	accuracy := func(e Epoch) *float64 { return scaled(e.TestAccuracy, 100) }
-	return []chart{
-		{title: "Test accuracy", unit: "correct (%)", series: curves(false, epoch, accuracy)},
-		{title: "Test accuracy", over: "update", unit: "correct (%)", series: curves(false, func(e Epoch) float64 { return float64(e.Updates) }, accuracy)},
-		{title: "Test accuracy", over: "second", unit: "correct (%)", series: curves(false, func(e Epoch) float64 { return e.WallSeconds }, accuracy)},
-		{title: "Train loss", unit: "cross-entropy (nats)", zero: true, series: curves(false, epoch, func(e Epoch) *float64 { return &e.TrainLoss })},
-		{title: "Test loss", unit: "cross-entropy (nats)", zero: true, series: curves(false, epoch, func(e Epoch) *float64 { return e.TestLoss })},
-		{title: "Batch size", unit: unitBatch, log: true, series: curves(true, epoch, func(e Epoch) *float64 { b := float64(e.Batch); return &b })},
-		{title: "Learning rate", unit: unitLR, log: true, series: curves(true, epoch, func(e Epoch) *float64 { return &e.LR })},
-		{title: "Top eigenvalue of the Hessian", unit: "eigenvalue", zero: true, series: c.eigenvalues()},
-	}
-}
-
-func (c *Comparison) eigenvalues() (out []series) {
-	for i, r := range c.Runs {
-		s := series{name: r.Name, index: i + 1}
-		for _, e := range r.probes {
-			if e.Eigenvalue != nil {
-				s.points = append(s.points, plotter.XY{X: float64(e.Epoch), Y: *e.Eigenvalue})
-			}
-		}
-		out = append(out, s)
-	}
-	return out
+	out := over(axes["epoch"], "test_accuracy")
+	out = append(out, over(axes["updates"], "test_accuracy")...)
+	out = append(out, over(axes["time"], "test_accuracy")...)
+	out = append(out, over(axes["epoch"], "train_loss", "test_loss", "batch", "lr", "eigenvalue")...)
+	return append(out, densityChart(runs))
 }
 
 // scaled multiplies a value that may be absent.

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,7 +80,7 @@ func TestCompareUnendedAndNames(t *testing.T) {
 	if c.Runs[0].Name != first || c.Runs[1].Name != second {
 		t.Errorf("names %q and %q; want the paths", c.Runs[0].Name, c.Runs[1].Name)
 	}
-	last := c.Runs[1].epochs[len(c.Runs[1].epochs)-1]
+	last := c.Runs[1].curves.epochs[len(c.Runs[1].curves.epochs)-1]
 	if s := c.Runs[1].Summary; c.Runs[1].Ended || s.Updates != last.Updates || s.TestAccuracy != *last.TestAccuracy || s.BestTestAccuracy < s.TestAccuracy {
 		t.Errorf("a run that has not ended: %+v; its last epoch %+v", s, last)
 	}
@@ -113,4 +114,25 @@ func TestCompareErrors(t *testing.T) {
 	if _, err := Compare([]string{dir}); err == nil || !strings.Contains(err.Error(), RecipeFile) {
 		t.Errorf("a broken recipe gives %v", err)
 	}
+}
+
+func TestFlatRecipe(t *testing.T) {
+	flat, err := FlatRecipe([]byte("a: 1\nb: {c: [1, x], d: {}}\ne: null\nmethods:\n  - absa: {n: 2}\n  - clip: {}\n"))
+	if want := "map[a:1 b.c:1, x b.d:on methods.absa.n:2 methods.clip:on]"; err != nil || fmt.Sprint(flat) != want {
+		t.Errorf("%v, %v; want %s", flat, err, want)
+	}
+	if flat, err := FlatRecipe(nil); err != nil || len(flat) != 0 {
+		t.Errorf("of nothing: %v, %v", flat, err)
+	}
+	for _, text := range []string{"a: &x [1]\nb: *x\n", "a: [", "\ta: 1"} {
+		if flat, err := FlatRecipe([]byte(text)); err == nil {
+			t.Errorf("%q is taken for %v", text, flat)
+		}
+	}
+}
+
+func FuzzFlatRecipe(f *testing.F) {
+	f.Add([]byte("a: 1\nb: {c: [1, x], d: {}}\ne: null\nmethods:\n  - absa: {n: 2}\n"))
+	f.Add([]byte("a: &x [1]\nb: *x\n---\n? [c]\n: |\n  d\n"))
+	f.Fuzz(func(t *testing.T, text []byte) { FlatRecipe(text) })
 }

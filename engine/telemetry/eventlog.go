@@ -31,6 +31,7 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
 	l.file = durable.File{File: file}
+	mark(file)
 	lines, err := readLines(l.path)
 	if err == nil {
 		err = l.cut(lines, len(lines))
@@ -40,6 +41,12 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
 	return l, nil
+}
+
+// recent reports whether a file was written to in the last minute.
+func recent(file *os.File) bool {
+	info, err := file.Stat()
+	return err == nil && time.Since(info.ModTime()) < time.Minute
 }
 
 // Append writes an event; a zero time is now.

@@ -6,51 +6,15 @@ import (
 	"fmt"
 	"html"
 	"html/template"
-	"image/color"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
 )
-
-// The colours that plots are drawn with stand for CSS variables, by which the page makes them light
-// or dark. Their values only have to differ.
-var (
-	inkColor  = themeColor(0)
-	gridColor = themeColor(1)
-	// seriesNames are the variables of the lines' colours.
-	seriesNames = []string{"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"}
-	themeColors = newTheme()
-)
-
-func themeColor(number int) color.RGBA {
-	return color.RGBA{R: 0x11, G: 0x11, B: uint8(number + 1), A: 0xff}
-}
-
-// seriesColor is the colour of a line; they repeat.
-func seriesColor(index int) color.RGBA { return themeColor(2 + index%len(seriesNames)) }
-
-// newTheme puts CSS variables in the place of colours.
-func newTheme() *strings.Replacer {
-	// Any font of Arial's widths fits the layout, which is computed with Liberation Sans.
-	pairs := []string{"font-family:Liberation Sans;", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif;", "font-variant:none;", ""}
-	for i, name := range append([]string{"ink", "grid"}, seriesNames...) {
-		c := themeColor(i)
-		pairs = append(pairs, fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B), "var(--"+name+")")
-	}
-	return strings.NewReplacer(pairs...)
-}
-
-// seriesDashes tells lines apart without their colour, and those of one colour; nil is a line without gaps.
-func seriesDashes(index int) []vg.Length {
-	patterns := [][]vg.Length{nil, {5, 3}, {1.5, 2}, {7, 2, 1.5, 2}}
-	return patterns[(index+index/len(seriesNames))%len(patterns)]
-}
 
 // Plots are drawn at the width of a phone, and scaled up from there.
 const (
@@ -58,18 +22,30 @@ const (
 	plotHeight = 230
 )
 
+// panel is one plot of a page or a file.
+type panel interface {
+	// heading is its title, and caption what it shows.
+	heading() string
+	caption() string
+	// empty reports whether there is nothing to draw.
+	empty() bool
+	draw(c draw.Canvas, t *theme) error
+}
+
 // series is one line of a chart.
 type series struct {
 	name   string
 	points plotter.XYs
 	steps  bool // holds its value over an epoch
+	thin   bool // beside another line of the same colour
 	index  int  // of its colour, from 1; 0: its place in the chart
 }
 
-// chart is one plot of a page.
+// chart is a plot of lines.
 type chart struct {
 	title  string
 	over   string // the horizontal axis; "" is "epoch"
+	plain  bool   // which does not count things
 	unit   string // of the vertical axis
 	log    bool
 	zero   bool // the vertical axis starts at 0, unless values are below
@@ -77,38 +53,59 @@ type chart struct {
 	legend bool // in the plot, where there are several series
 }
 
-// svg draws the chart for a page that defines the colours. It returns "" for a chart without points.
-func (c chart) svg() (template.HTML, error) {
+func (c chart) heading() string { return c.title }
+
+func (c chart) empty() bool { return len(c.finite().series) == 0 }
+
+// draw draws the chart.
+func (c chart) draw(canvas draw.Canvas, t *theme) error {
 	c = c.finite()
-	if len(c.series) == 0 {
-		return "", nil
-	}
 	p := plot.New()
-	c.style(p)
+	c.style(p, t)
 	for i, s := range c.series {
-		if err := addSeries(p, s, i, c.legend && len(c.series) > 1); err != nil {
-			return "", fmt.Errorf("plotting %s: %w", c.title, err)
+		if err := c.add(p, t, s, i); err != nil {
+			return err
 		}
 	}
 	c.scale(p)
-	canvas := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.New(canvas))
-	var out bytes.Buffer
-	if _, err := canvas.WriteTo(&out); err != nil {
-		return "", fmt.Errorf("plotting %s: %w", c.title, err)
-	}
-	return c.inline(out.String())
+	p.Draw(canvas)
+	return nil
 }
 
+// inline draws a panel for a page that defines the colours and chooses the size; "" if it is empty.
+func inline(p panel) (template.HTML, error) {
+	if p.empty() {
+		return "", nil
+	}
+	canvas := newSVG(plotWidth, plotHeight)
+	if err := p.draw(draw.New(canvas), pageTheme); err != nil {
+		return "", fmt.Errorf("plotting %s: %w", p.heading(), err)
+	}
+	var out bytes.Buffer
+	if _, err := canvas.WriteTo(&out); err != nil {
+		return "", fmt.Errorf("plotting %s: %w", p.heading(), err)
+	}
+	_, rest, found := strings.Cut(out.String(), "<svg")
+	_, body, closed := strings.Cut(rest, ">")
+	if !found || !closed {
+		return "", fmt.Errorf("plotting %s: the drawing is not SVG", p.heading())
+	}
+	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, plotWidth, plotHeight, html.EscapeString(p.caption()))
+	return template.HTML(head + pageColors.Replace(body)), nil
+}
+
+// largest is what an axis takes, with room for its margins.
+const largest = 1e305
+
 // finite drops what cannot be drawn: values that are not finite or, on a logarithmic axis, not
-// positive, and then series without points.
+// well above 0, and then series without points.
 func (c chart) finite() chart {
 	kept := c
 	kept.series = nil
 	for _, s := range c.series {
 		var points plotter.XYs
 		for _, p := range s.points {
-			if !math.IsNaN(p.Y) && !math.IsInf(p.Y, 0) && (!c.log || p.Y > 0) {
+			if math.Abs(p.X) <= largest && math.Abs(p.Y) <= largest && (!c.log || p.Y >= 1/largest) { // NaN is not
 				points = append(points, p)
 			}
 		}
@@ -119,30 +116,38 @@ func (c chart) finite() chart {
 	return kept
 }
 
-// style sets what all plots share.
-func (c chart) style(p *plot.Plot) {
-	p.BackgroundColor = nil
-	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.LineStyle.Color, a.LineStyle.Width = inkColor, 0.6
-		a.Tick.LineStyle.Color, a.Tick.LineStyle.Width = inkColor, 0.6
-		a.Tick.Label.Color, a.Label.TextStyle.Color = inkColor, inkColor
-		a.Tick.Label.Font.Variant, a.Label.TextStyle.Font.Variant = "Sans", "Sans"
-		a.Tick.Label.Font.Size, a.Label.TextStyle.Font.Size = 11, 11
-		a.Label.Padding = 3
-	}
+// style sets what all charts share.
+func (c chart) style(p *plot.Plot, t *theme) {
+	styleAxes(p, t)
 	p.X.Label.Text, p.Y.Label.Text = cmp.Or(c.over, "epoch"), c.unit
 	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
-	p.Legend.TextStyle.Color, p.Legend.TextStyle.Font.Variant, p.Legend.TextStyle.Font.Size = inkColor, "Sans", 11
+	if c.plain {
+		p.X.Tick.Marker = plot.TickerFunc(plainTicks)
+	}
+	p.Legend.TextStyle.Color, p.Legend.TextStyle.Font.Variant, p.Legend.TextStyle.Font.Size = t.ink, "Sans", 11
 	p.Legend.Top, p.Legend.ThumbnailWidth, p.Legend.Padding = true, 18, 2
 	grid := plotter.NewGrid()
 	for _, s := range []*draw.LineStyle{&grid.Horizontal, &grid.Vertical} {
-		s.Color, s.Width, s.Dashes = gridColor, 0.5, nil
+		s.Color, s.Width, s.Dashes = t.grid, 0.5, nil
 	}
 	p.Add(grid)
 }
 
-// addSeries draws a line, and a dot at each point while there are few.
-func addSeries(p *plot.Plot, s series, index int, legend bool) error {
+// styleAxes sets what all plots share.
+func styleAxes(p *plot.Plot, t *theme) {
+	p.BackgroundColor = nil
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.LineStyle.Color, a.LineStyle.Width = t.ink, 0.6
+		a.Tick.LineStyle.Color, a.Tick.LineStyle.Width = t.ink, 0.6
+		a.Tick.Label.Color, a.Label.TextStyle.Color = t.ink, t.ink
+		a.Tick.Label.Font.Variant, a.Label.TextStyle.Font.Variant = "Sans", "Sans"
+		a.Tick.Label.Font.Size, a.Label.TextStyle.Font.Size = 11, 11
+		a.Label.Padding = 3
+	}
+}
+
+// add draws a line, and a dot at each point while there are few.
+func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 	line, dots, err := plotter.NewLinePoints(s.points)
 	if err != nil {
 		return err
@@ -150,17 +155,19 @@ func addSeries(p *plot.Plot, s series, index int, legend bool) error {
 	if s.index > 0 {
 		index = s.index - 1
 	}
-	line.Color, line.Dashes = seriesColor(index), seriesDashes(index)
-	line.Width = 1.6
+	line.Color, line.Dashes, line.Width = t.seriesColor(index), seriesDashes(index), 1.6
+	if s.thin {
+		line.Width = 0.7
+	}
 	if s.steps {
 		line.StepStyle = plotter.MidStep
 	}
 	p.Add(line)
-	if len(s.points) <= 30 {
+	if !s.thin && !slices.ContainsFunc(c.series, func(s series) bool { return len(s.points) > 30 }) {
 		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, 2
 		p.Add(dots)
 	}
-	if legend {
+	if c.legend && len(c.series) > 1 {
 		p.Legend.Add(s.name, line)
 	}
 	return nil
@@ -168,7 +175,7 @@ func addSeries(p *plot.Plot, s series, index int, legend bool) error {
 
 // scale sets the ranges and the ticks of the vertical axis.
 func (c chart) scale(p *plot.Plot) {
-	if p.X.Max-p.X.Min < 1 {
+	if p.X.Max-p.X.Min < 1 && !c.plain {
 		p.X.Min, p.X.Max = p.X.Min-0.5, p.X.Max+0.5
 	}
 	if !c.log {
@@ -180,6 +187,8 @@ func (c chart) scale(p *plot.Plot) {
 		}
 		if c.legend && len(c.series) > 1 {
 			c.makeRoom(p)
+		} else {
+			p.Y.Max += 0.04 * (p.Y.Max - p.Y.Min) // for the dots and lines at the top
 		}
 		p.Y.Tick.Marker = plot.TickerFunc(plainTicks)
 		return
@@ -197,17 +206,6 @@ func (c chart) makeRoom(p *plot.Plot) {
 	p.Y.Max += 0.12 * (p.Y.Max - p.Y.Min)
 }
 
-// inline turns an SVG file into a part of the page: its size is the page's to choose.
-func (c chart) inline(svg string) (template.HTML, error) {
-	_, rest, found := strings.Cut(svg, "<svg")
-	_, body, closed := strings.Cut(rest, ">")
-	if !found || !closed {
-		return "", fmt.Errorf("plotting %s: the drawing is not SVG", c.title)
-	}
-	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, plotWidth, plotHeight, html.EscapeString(c.caption()))
-	return template.HTML(head + themeColors.Replace(body)), nil
-}
-
 // caption says what is drawn over what.
 func (c chart) caption() string { return c.title + " over " + cmp.Or(c.over, "epoch") + "s" }
 
@@ -221,8 +219,8 @@ func plainTicks(lo, hi float64) []plot.Tick { return ticks(lo, hi, niceStep((hi-
 
 func ticks(lo, hi, step float64) []plot.Tick {
 	var out []plot.Tick
-	for i := math.Ceil(lo / step); i*step <= hi && len(out) < 50; i++ {
-		out = append(out, plot.Tick{Value: i * step, Label: short(i * step)})
+	for i := math.Ceil(lo/step) + 0; i*step <= hi && len(out) < 50; i++ { // + 0: no -0
+		out = append(out, plot.Tick{Value: i * step, Label: label(i * step)})
 	}
 	return out
 }
@@ -241,28 +239,52 @@ func niceStep(raw float64) float64 {
 	return 10 * power
 }
 
-// logTicks labels powers of two for batches and 1, 2, 5 times powers of ten for rates, fewer where
-// the range is wide.
+// mostTicks is how many labels an axis has room for.
+const mostTicks = 7
+
+// logTicks labels powers of two for batches, and 1, 2 and 5 times powers of ten for others, or the powers alone where the
+// range is wide.
 func (c chart) logTicks(lo, hi float64) []plot.Tick {
-	mantissas, base := []float64{1, 2, 5}, 10.0
-	if c.unit == unitBatch {
-		mantissas, base = []float64{1}, 2
-	}
 	var values []float64
-	first := math.Floor(math.Log(lo) / math.Log(base))
-	for e := first; math.Pow(base, e) <= hi; e++ {
-		for _, m := range mantissas {
-			if v := m * math.Pow(base, e); v >= lo && v <= hi {
-				values = append(values, v)
-			}
-		}
+	switch fine := powers(10, lo, hi, 1, 2, 5); {
+	case c.unit == unitBatch:
+		values = powers(2, lo, hi, 1)
+	case len(fine) <= mostTicks:
+		values = fine
+	default:
+		values = powers(10, lo, hi, 1)
 	}
-	every := (len(values) + 6) / 7
+	every := (len(values) + mostTicks - 1) / mostTicks
 	var out []plot.Tick
-	for i := 0; i < len(values); i += max(every, 1) {
+	for i := 0; i < len(values); i += every {
 		out = append(out, plot.Tick{Value: values[i], Label: short(values[i])})
 	}
 	return out
+}
+
+// powers are the multiples of powers of a base from lo to hi.
+func powers(base, lo, hi float64, multiples ...float64) (out []float64) {
+	for e := math.Floor(math.Log(lo) / math.Log(base)); math.Pow(base, e) <= hi; e++ {
+		for _, m := range multiples {
+			if v := m * math.Pow(base, e); v >= lo && v <= hi {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// label is short, with thousands and millions as k and M.
+func label(f float64) string {
+	switch size := math.Abs(f); {
+	case size >= 1e15:
+		return short(f)
+	case size >= 1e6:
+		return short(f/1e6) + "M"
+	case size >= 1e4:
+		return short(f/1e3) + "k"
+	}
+	return short(f)
 }
 
 // short writes a number with at most six significant digits, so 0.1+0.2 is 0.3.

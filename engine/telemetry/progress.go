@@ -43,6 +43,37 @@ func NewLogProgress(log zerolog.Logger) Progress {
 	return &logged{log: log, meter: newMeter(time.Now)}
 }
 
+// Several tells all of them everything.
+type Several []Progress
+
+// Step tells of an update.
+func (all Several) Step(s Step) {
+	for _, p := range all {
+		p.Step(s)
+	}
+}
+
+// Epoch tells of an epoch.
+func (all Several) Epoch(e Epoch) {
+	for _, p := range all {
+		p.Epoch(e)
+	}
+}
+
+// Event tells of an event.
+func (all Several) Event(e Event) {
+	for _, p := range all {
+		p.Event(e)
+	}
+}
+
+// Close closes them.
+func (all Several) Close() {
+	for _, p := range all {
+		p.Close()
+	}
+}
+
 // Discard shows nothing.
 type Discard struct{}
 

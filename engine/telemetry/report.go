@@ -8,9 +8,10 @@ import (
 	"html/template"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"gonum.org/v1/plot/plotter"
+	"broadside/engine/curvature"
 )
 
 //go:embed *.html.tmpl
@@ -18,6 +19,15 @@ var pageFiles embed.FS
 
 // pages are the templates report.html.tmpl and compare.html.tmpl, and the style that they share.
 var pages = template.Must(template.ParseFS(pageFiles, "*.html.tmpl"))
+
+// Style is the style sheet that reports, comparisons and the dashboard share.
+func Style() string {
+	var out strings.Builder
+	if err := pages.ExecuteTemplate(&out, "style", nil); err != nil {
+		panic(err) // the template is part of the program
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(out.String()), "<style>"), "</style>")
+}
 
 // Units of the vertical axes.
 const (
@@ -30,6 +40,7 @@ type page struct {
 	Name, Subtitle, When string
 	Facts                []fact
 	Charts               []drawing
+	Hessian              *hessianPart
 	Growths              []growth
 	Phases               []phase
 	Anomalies            []anomaly
@@ -54,7 +65,7 @@ type anomaly struct{ Epoch, Updates, What string }
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
 // Report writes report.html of a run directory from its events, its recipe and, if the run has ended,
-// its summary. The page needs no network and no script.
+// its summary. The page needs no network and no script. It also writes the epochs as a table, epochs.csv.
 func Report(runDir string) error {
 	events, err := ReadEvents(filepath.Join(runDir, EventsFile))
 	if err != nil {
@@ -73,10 +84,16 @@ func Report(runDir string) error {
 		summary.Name = nameOf(runDir)
 	}
 	p, err := newPage(events, summary, ended)
+	if err == nil {
+		p.Hessian, err = newHessianPart(runDir)
+	}
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
 	p.Recipe = string(recipe)
+	if err := writeEpochs(runDir, epochsOf(events)); err != nil {
+		return fmt.Errorf("report of %s: %w", runDir, err)
+	}
 	return writePage(filepath.Join(runDir, ReportFile), "report.html.tmpl", p)
 }
 
@@ -99,11 +116,10 @@ func nameOf(runDir string) string {
 
 func newPage(events []Event, s Summary, ended bool) (*page, error) {
 	p := &page{Name: s.Name, Running: !ended}
-	var records []Epoch
+	run := curves{name: s.Name}
+	run.take(events)
 	for _, e := range events {
 		switch e.Type {
-		case TypeEpoch:
-			records = append(records, *e.Record)
 		case TypePhase:
 			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
 		case TypeAnomaly:
@@ -117,19 +133,91 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 		p.Subtitle = fmt.Sprintf("%s on %s, seed %d, %d × %s", s.Model, s.Data, s.Seed, s.Devices, s.Device)
 		p.Facts = facts(s)
 	}
-	for _, e := range records {
+	for _, e := range run.epochs {
 		p.Epochs = append(p.Epochs, rowOf(e))
 	}
-	for _, c := range charts(records, events) {
-		svg, err := c.svg()
+	var err error
+	p.Charts, err = drawings(charts(run), panel.heading)
+	return p, err
+}
+
+// drawings draws the panels that are not empty.
+func drawings(panels []panel, title func(panel) string) (out []drawing, err error) {
+	for _, p := range panels {
+		svg, err := inline(p)
 		if err != nil {
 			return nil, err
 		}
 		if svg != "" {
-			p.Charts = append(p.Charts, drawing{c.title, svg})
+			out = append(out, drawing{title(p), svg})
 		}
 	}
-	return p, nil
+	return out, nil
+}
+
+// hessianPart is what a page shows of the newest measurement of the Hessian.
+type hessianPart struct {
+	Problem string // why it cannot be shown
+	What    string
+	Values  []measured
+	Charts  []drawing
+}
+
+type measured struct{ Name, Value, Note string }
+
+// newHessianPart is the part for curvature.json; nil where there is none. A run's own report does not fail for it.
+func newHessianPart(runDir string) (*hessianPart, error) {
+	m, err := curvature.Read(filepath.Join(runDir, curvature.File))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return &hessianPart{Problem: err.Error()}, nil
+	}
+	h := &hessianPart{What: fmt.Sprintf("Of the mean loss over %s training samples after epoch %d, update %s, batch normalisation in %s mode: %s Hessian-vector products.",
+		grouped(int64(m.Samples)), m.Epoch, grouped(int64(m.Updates)), m.BatchNorm, grouped(int64(m.HVPs)))}
+	for i, e := range m.Eigenvalues {
+		row := measured{fmt.Sprintf("eigenvalue %d", i+1), fmt.Sprintf("%.6g", e.Value), fmt.Sprintf("after %d iterations", e.Iterations)}
+		if !e.Converged {
+			row.Note += ", not converged"
+		}
+		h.Values = append(h.Values, row)
+	}
+	if t := m.Trace; t != nil {
+		h.Values = append(h.Values, measured{"trace", fmt.Sprintf("%.6g", t.Mean), fmt.Sprintf("standard error %.2g, from %d probes", t.StandardError, len(t.Samples))})
+	}
+	runs := []curves{{hessian: m}}
+	h.Charts, err = drawings(append([]panel{densityChart(runs)}, landscapePanels(runs)...), panel.heading)
+	return h, err
+}
+
+// epochsOf are the records of the epochs.
+func epochsOf(events []Event) (records []Epoch) {
+	for _, e := range events {
+		if e.Record != nil {
+			records = append(records, *e.Record)
+		}
+	}
+	return records
+}
+
+// Text says in words what happened, for events that are worth a line; "" for others, such as epochs.
+func (e *Event) Text() string {
+	switch e.Type {
+	case TypeStart:
+		return "started"
+	case TypeEnd:
+		return "ended"
+	case TypeGrowth:
+		return fmt.Sprintf("batch %s to %s (%s)", grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger))
+	case TypeRate:
+		return strings.TrimSuffix(fmt.Sprintf("learning rate times %.4g (%s)", e.LRScale, e.Trigger), " ()")
+	case TypePhase:
+		return fmt.Sprintf("end of %s: test accuracy %.2f%%", e.Phase, 100*e.accuracy())
+	case TypeResume:
+		return strings.TrimSuffix("resumed: "+e.Message, ": ")
+	}
+	return e.Message
 }
 
 // triggerText says in words why a batch grew.
@@ -166,42 +254,13 @@ func rowOf(e Epoch) row {
 		optional("%.4g", e.Eigenvalue, 1), fmt.Sprintf("%.0f", e.ImagesPerSecond)}
 }
 
-// charts picks the curves out of the records. Eigenvalues come from the probes, which know them even
-// where no method puts them into an epoch's record.
-func charts(records []Epoch, events []Event) []chart {
-	curve := func(name string, steps bool, value func(e Epoch) *float64) series {
-		s := series{name: name, steps: steps}
-		for _, e := range records {
-			if v := value(e); v != nil {
-				s.points = append(s.points, plotter.XY{X: float64(e.Epoch), Y: *v})
-			}
-		}
-		return s
+// charts are the run's curves.
+func charts(run curves) (out []panel) {
+	for _, name := range []string{"loss", "accuracy", "batch", "lr", "eigenvalue", "speed"} {
+		q, _ := quantityOf(name, nil)
+		out = append(out, q.chart(axes["epoch"], []curves{run}))
 	}
-	eigen := series{name: "eigenvalue"}
-	for _, e := range events {
-		if e.Type == TypeProbe && e.Eigenvalue != nil {
-			eigen.points = append(eigen.points, plotter.XY{X: float64(e.Epoch), Y: *e.Eigenvalue})
-		}
-	}
-	if len(eigen.points) == 0 {
-		eigen = curve("eigenvalue", false, func(e Epoch) *float64 { return e.Eigenvalue })
-	}
-	return []chart{
-		{title: "Loss", legend: true, unit: "cross-entropy (nats)", zero: true, series: []series{
-			curve("train", false, func(e Epoch) *float64 { return &e.TrainLoss }),
-			curve("test", false, func(e Epoch) *float64 { return e.TestLoss })}},
-		{title: "Accuracy", legend: true, unit: "correct (%)", series: []series{
-			curve("train", false, func(e Epoch) *float64 { return scaled(&e.TrainAccuracy, 100) }),
-			curve("test", false, func(e Epoch) *float64 { return scaled(e.TestAccuracy, 100) })}},
-		{title: "Batch size", unit: unitBatch, log: true, series: []series{
-			curve("batch", true, func(e Epoch) *float64 { b := float64(e.Batch); return &b })}},
-		{title: "Learning rate", unit: unitLR, log: true, series: []series{
-			curve("lr", true, func(e Epoch) *float64 { return &e.LR })}},
-		{title: "Top eigenvalue of the Hessian", unit: "eigenvalue", zero: true, series: []series{eigen}},
-		{title: "Speed", unit: "images/s", zero: true, series: []series{
-			curve("speed", false, func(e Epoch) *float64 { return &e.ImagesPerSecond })}},
-	}
+	return out
 }
 
 func percent(v *float64) string { return optional("%.2f%%", v, 100) }

@@ -168,7 +168,7 @@ func TestChartsOfOddValues(t *testing.T) {
 			for i, y := range ys {
 				c.series[0].points = append(c.series[0].points, plotter.XY{X: float64(i), Y: y})
 			}
-			svg, err := c.svg()
+			svg, err := inline(c)
 			if err != nil {
 				t.Errorf("%s, log %v: %v", name, logarithmic, err)
 			}
@@ -194,6 +194,8 @@ func TestTicks(t *testing.T) {
 		{labels(100, 1100, unitBatch), "128 256 512 1024"},
 		{labels(100, 20000, unitBatch), "128 512 2048 8192"},
 		{labels(0.009, 0.25, unitLR), "0.01 0.02 0.05 0.1 0.2"},
+		{labels(0.0008, 0.25, unitLR), "0.001 0.01 0.1"},
+		{labels(0.9e-7, 30, "density"), "1e-07 1e-05 0.001 0.1 10"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %s, want %s", test.got, test.want)

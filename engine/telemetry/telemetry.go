@@ -36,6 +36,7 @@ const (
 	TypeCheckpoint = "checkpoint"
 	TypeAnomaly    = "anomaly" // an update was left out
 	TypeEnd        = "end"
+	TypeWarning    = "warning" // told to who watches, not recorded
 )
 
 // Step is the state of training after an update. It feeds the live view and is not recorded.
@@ -44,9 +45,11 @@ type Step struct {
 	EpochFraction float64 // how much of the current epoch is done, 0 to 1
 	Updates       int     // since the start of the run
 	Samples       int     // of this update
+	SamplesSeen   int64   // since the start of the run
 	Batch         int
 	LR            float64
 	Loss          float64 // mean of the current epoch so far
+	UpdateLoss    float64 // mean of this update
 	Accuracy      float64 // of the current epoch so far, 0 to 1
 	Streamed      bool    // data are decoded while training goes on
 	DataWait      float64 // share of the current epoch's time so far that went into waiting for them

@@ -281,3 +281,34 @@ func TestPeakMemory(t *testing.T) {
 		t.Errorf("peak memory went from %d to %d while %d more were in use", before, after, before+64<<20)
 	}
 }
+
+// A log is being written to while it is open, whoever else looks at it.
+func TestWriting(t *testing.T) {
+	dir := t.TempDir()
+	log, err := OpenEventLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(filepath.Join(dir, EventsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for range 2 {
+		if !Writing(file) {
+			t.Error("nobody writes to an open log")
+		}
+	}
+	if !recent(file) {
+		t.Error("a new file is not recent")
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(file.Name(), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if Writing(file) || recent(file) {
+		t.Error("somebody writes to a closed log")
+	}
+}

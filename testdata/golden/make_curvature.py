@@ -5,8 +5,9 @@
 Two kinds of cases, each with BN in eval mode and with each ghost's own statistics. The loss is the mean
 cross-entropy without weight decay.
 
-matrix      Small networks whose Hessian is computed whole: all its eigenvalues, its trace, and for the random
-            signs that Broadside draws z'Hz and the moments z'H^k z / n.
+matrix      Small networks whose Hessian is computed whole: all its eigenvalues, its trace, of every tensor's diagonal
+            block the top eigenvalue and products with a direction, and for the random signs that Broadside draws
+            z'Hz and the moments z'H^k z / n.
 checkpoint  quickstart.safetensors on the first bundled training images: the three eigenvalues of largest
             magnitude, z'Hz, the nodes and weights of stochastic Lanczos quadrature (Yao et al. 2020) from the
             signs that Broadside draws, and the loss along one eigenvector and over the plane of two.
@@ -155,6 +156,25 @@ class Small(nn.Module):
         return self.fc2(self.activation(self.bn(self.fc1(x.flatten(1)))))
 
 
+def tensors(model, matrix):
+    """Of each parameter l: the eigenvalue of largest magnitude of its block H_ll, and for the direction d named "d." and
+    the parameter d_l d_l, d_l (Hd)_l and d_l H_ll d_l."""
+    named = {name: p.numel() for name, p in model.named_parameters()}
+    d = torch.cat([fills.fill("d." + name, (n,), -1, 1) for name, n in named.items()]).double()
+    out, at = {}, 0
+    for name, n in named.items():
+        own = slice(at, at + n)
+        values = torch.linalg.eigvalsh(matrix[own, own])
+        out[name] = {
+            "top": digits(values[values.abs().argmax()]),
+            "square": digits(d[own] @ d[own]),
+            "product": digits(d[own] @ (matrix @ d)[own]),
+            "block": digits(d[own] @ matrix[own, own] @ d[own]),
+        }
+        at += n
+    return out
+
+
 def matrix_case(activation, ghost, samples, probes, starts, moments):
     model = fills.fill_model(Small(activation)).double()
     pixels = (fills.images("curvature", samples, (4, 4)) * 256).floor()
@@ -175,6 +195,7 @@ def matrix_case(activation, ghost, samples, probes, starts, moments):
         moment.append(of_start)
     return {
         "ghost": ghost,
+        "tensors": tensors(model, matrix),
         "eigenvalues": [digits(v) if abs(v) > 1e-12 else 0 for v in torch.linalg.eigvalsh(matrix)],
         "trace": digits(matrix.trace()),
         "trace_samples": [digits(v @ matrix @ v) for v in z],

@@ -24,6 +24,8 @@ CASES = {
     "sam every second update": "sam: {rho: 0.3, interval: 2}",
     "asam": "sam: {rho: 0.8, adaptive: true}",
     "extrap": "extrap: {inner_rate: 1.5}",
+    "sam per lane": "sam: {rho: 0.3, per_lane: true}",
+    "asam per lane": "sam: {rho: 0.8, adaptive: true, per_lane: true}",
 }
 
 
@@ -69,13 +71,14 @@ def adaptive_ascent(w, g, rho):
     return {k: w[k] + scale * w[k] ** 2 * g[k] for k in w}
 
 
-def lanes_gradient(model, w, x, y, rate):
-    """Extrap-SGD: every lane's own mean gradient, and the gradient of its samples after a step down it."""
+def lanes_gradient(model, w, x, y, place_of):
+    """The gradients of every lane's samples at a place of the lane's own, which depends on its mean gradient: for
+    Extrap-SGD a step down it, for SAM with m-sharpness an ascent."""
     total = {k: torch.zeros_like(v) for k, v in w.items()}
     for lane in range(LANES):
         own = [i for i in range(BATCH) if i // LEAF % LANES == lane]
         g, _ = gradient(model, w, x[own], y[own], fold=False)
-        place = {k: w[k] - rate * g[k] / len(own) for k in w}
+        place = place_of({k: v / len(own) for k, v in g.items()})
         g, _ = gradient(model, place, x[own], y[own], fold=False)
         total = {k: total[k] + g[k] for k in w}
     return total
@@ -87,7 +90,11 @@ def second_gradient(case, update, model, w, g, x, y):
     if case == "sgd" or case == "sam every second update" and update % 2 == 1:
         return g
     if case == "extrap":
-        return lanes_gradient(model, w, x, y, 1.5 * LR)
+        return lanes_gradient(model, w, x, y, lambda g: {k: w[k] - 1.5 * LR * g[k] for k in w})
+    if case == "sam per lane":
+        return lanes_gradient(model, w, x, y, lambda g: ascent(w, g, 0.3))
+    if case == "asam per lane":
+        return lanes_gradient(model, w, x, y, lambda g: adaptive_ascent(w, g, 0.8))
     place = adaptive_ascent(w, mean, 0.8) if case == "asam" else ascent(w, mean, 0.3)
     return gradient(model, place, x, y, fold=False)[0]
 
@@ -118,7 +125,8 @@ def listed(tensor):
     return [digits(v) for v in tensor.flatten()]
 
 
-def main():
+def problem():
+    """Images as bytes, labels and the parameters and running statistics at the start."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (SAMPLES, *SHAPE))
@@ -126,6 +134,10 @@ def main():
     start = Network().state_dict()
     start["bn.weight"].uniform_(0.5, 1.5)
     start["bn.bias"].uniform_(-0.3, 0.3)
+    return images, labels, start
+
+
+def write(name, images, labels, start, cases):
     tensors = {k: v for k, v in start.items() if not k.endswith("num_batches_tracked")}
     result = {
         "batch": BATCH, "leaf": LEAF, "ghost": GHOST, "lanes": LANES, "lr": LR, "momentum": MOMENTUM,
@@ -134,12 +146,16 @@ def main():
         "labels": labels.tolist(),
         "shapes": {k: list(v.shape) for k, v in tensors.items()},
         "start": {k: [float(f) for f in v.flatten()] for k, v in tensors.items()},
-        "cases": {case: train(case, start, images.double() / 255, labels) for case in CASES},
+        "cases": cases,
     }
     text = json.dumps(result, indent=1)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", "", m[0]), text)
-    path = pathlib.Path(__file__).parent / "second_gradient.json"
-    path.write_text(text + "\n")
+    (pathlib.Path(__file__).parent / name).write_text(text + "\n")
+
+
+def main():
+    images, labels, start = problem()
+    write("second_gradient.json", images, labels, start, {case: train(case, start, images.double() / 255, labels) for case in CASES})
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@
 //	secant  k = median |g_i - g_i'|/(|w_i - w_i'| + delta) with those of the update before
 //	hutch   k = mean |(Hv)_i| for random signs v: |H_ii| and noise (Hutchinson's estimate of the diagonal)
 //	rayleigh k = |g Hg|/(g g) with the tensor's part of g, of the last update, and of Hg for all parameters at once
+//	lmax    k = largest |eigenvalue| of the tensor's own diagonal block of the Hessian
 //
 // Learning rate and curvature are inside the velocity, as in LARS. The first three are computed on the device in the
-// update's pass. The last two take a product with the Hessian of a probe's samples every so many updates, and average
-// over probes; before there is a gradient, rayleigh takes random signs in its place.
+// update's pass. The last three take products with the Hessian of a probe's samples every so many updates, and average
+// over probes: hutch and rayleigh one, lmax those of a power iteration for every tensor. Before there is a gradient,
+// rayleigh takes random signs in its place.
 package cblr
 
 import (
@@ -29,20 +31,21 @@ import (
 
 // Options are the method's settings.
 type Options struct {
-	Estimator    string   `yaml:"estimator" doc:"a tensor's curvature: norm (then it is LARS), median (then it is MCLR), secant (of the last step), hutch (diagonal of the Hessian), rayleigh (along the gradient)"`
+	Estimator    string   `yaml:"estimator" doc:"a tensor's curvature: norm (then it is LARS), median (then it is MCLR), secant (of the last step), hutch (diagonal of the Hessian), rayleigh (along the gradient), lmax (largest eigenvalue of its block of the Hessian)"`
 	Coefficient  float64  `yaml:"coefficient" doc:"learning rate of a tensor at learning rate 1 and curvature 1"`
 	Delta        float64  `yaml:"delta" doc:"added to the denominators of the median"`
 	MaxRatio     float64  `yaml:"max_ratio" doc:"largest share of the learning rate that a tensor can have; 0: any"`
 	SkipZeros    bool     `yaml:"skip_zeros" doc:"leave elements without a gradient, as of dead units, out of the median"`
-	ProbeEvery   int      `yaml:"probe_every" doc:"hutch, rayleigh: updates between two probes"`
-	ProbeSamples int      `yaml:"probe_samples" doc:"hutch, rayleigh: training samples of a probe"`
-	Average      float64  `yaml:"average" doc:"hutch, rayleigh: weight of earlier probes in a tensor's curvature"`
+	ProbeEvery   int      `yaml:"probe_every" doc:"hutch, rayleigh, lmax: updates between two probes"`
+	ProbeSamples int      `yaml:"probe_samples" doc:"hutch, rayleigh, lmax: training samples of a probe"`
+	Iterations   int      `yaml:"iterations" doc:"lmax: most Hessian-vector products for each tensor in a probe; fewer where the eigenvalue changes by less than a hundredth"`
+	Average      float64  `yaml:"average" doc:"hutch, rayleigh, lmax: weight of earlier probes in a tensor's curvature"`
 	Exclude      []string `yaml:"exclude" doc:"parameters with the full learning rate and no weight decay: bn (scale and shift of batch norm), bias"`
 }
 
 func defaults(estimator string) *Options {
 	return &Options{Estimator: estimator, Coefficient: 1e-3, Delta: 1e-12, MaxRatio: 1,
-		ProbeEvery: 10, ProbeSamples: 128, Average: 0.9, Exclude: []string{"bn", "bias"}}
+		ProbeEvery: 10, ProbeSamples: 128, Iterations: 10, Average: 0.9, Exclude: []string{"bn", "bias"}}
 }
 
 const (
@@ -54,11 +57,12 @@ func init() {
 	methods.Register(methods.Info{Name: "cblr", Paper: paper, Status: "reconstruction", Claims: []string{"step rule"}, Limits: limits,
 		Doc: "each tensor's learning rate in inverse proportion to its curvature",
 		Cost: "norm: two norms of each tensor per update; median, secant: a median of each tensor, four readings of the gradient; " +
-			"secant: two more memories of the parameters' size; hutch, rayleigh: a Hessian-vector product on probe_samples samples every probe_every updates",
+			"secant: two more memories of the parameters' size; hutch, rayleigh: a Hessian-vector product on probe_samples samples every probe_every updates; lmax: up to iterations of them for each tensor",
 		Equations: `k = |g|/|w| (norm), median |g_i|/(|w_i| + delta) (median),
     median |g_i - g_i'|/(|w_i - w_i'| + delta) with those of the update before (secant),
     mean |(Hv)_i| for random signs v (hutch), |g Hg|/(g g) with each tensor's part of g and Hg (rayleigh),
-    the last two as the mean over probes with the weight 1 - average, times average for every later one
+    |v H_l v| for the tensor's block H_l after v <- H_l v/|H_l v|, up to iterations times from a random v (lmax);
+    the last three as the mean over probes with the weight 1 - average, times average for every later one
 r = coefficient/(k + weight_decay), at most max_ratio;  v = momentum v + lr r (g + weight_decay w);  w -= v
 excluded: r = 1, no weight decay;  momentum, nesterov and weight_decay are the optimizer's`,
 		Options: func() any { return defaults("norm") },
@@ -94,18 +98,22 @@ func New(name string, o Options) (methods.Method, error) {
 		methods.Need(o.MaxRatio >= 0 && !math.IsInf(o.MaxRatio, 0), "max_ratio", o.MaxRatio, "above 0, or 0 for none"),
 		methods.Need(o.ProbeEvery > 0, "probe_every", o.ProbeEvery, "at least 1"),
 		methods.Need(o.ProbeSamples > 0, "probe_samples", o.ProbeSamples, "at least 1"),
+		methods.Need(o.Iterations > 0, "iterations", o.Iterations, "at least 1"),
 		methods.Need(o.Average >= 0 && o.Average < 1, "average", o.Average, "at least 0 and below 1"),
 		methods.Need(err == nil, "exclude", o.Exclude, "a list of bn and bias")); err != nil {
 		return nil, err
 	}
 	m := &Method{o, plain}
-	if o.Estimator == "hutch" || o.Estimator == "rayleigh" {
+	if slices.Contains(probing, o.Estimator) {
 		return &Prober{Method: m, state: state{Curvature: map[string]average{}}}, nil
 	}
 	return m, nil
 }
 
-var estimators = []string{"norm", "median", "secant", "hutch", "rayleigh"}
+var (
+	probing    = []string{"hutch", "rayleigh", "lmax"}
+	estimators = append([]string{"norm", "median", "secant"}, probing...)
+)
 
 // Prepare has nothing to check.
 func (m *Method) Prepare(methods.Training) error { return nil }

@@ -72,6 +72,7 @@ func TestBadOptions(t *testing.T) {
 		"estimator":   func(o *Options) { o.Estimator = "mean" },
 		"coefficient": func(o *Options) { o.Coefficient = math.Inf(1) },
 		"delta":       func(o *Options) { o.Delta = -1 },
+		"iterations":  func(o *Options) { o.Iterations = 0 },
 		"max_ratio":   func(o *Options) { o.MaxRatio = math.NaN() },
 		"exclude":     func(o *Options) { o.Exclude = []string{""} },
 	} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"broadside/engine/curvature"
 	"broadside/engine/methods"
 	"broadside/engine/optim"
 )
@@ -35,18 +36,25 @@ func (p *Prober) Prepare(t methods.Training) error {
 }
 
 // Start takes the first probe.
-func (p *Prober) Start(t methods.Training) error { return p.probe(t, methods.Signs) }
+func (p *Prober) Start(t methods.Training) error {
+	if p.opt.Estimator == "lmax" {
+		return p.probeBlocks(t)
+	}
+	return p.probe(t, methods.Signs)
+}
 
 // UpdateEnd takes a probe when one is due.
 func (p *Prober) UpdateEnd(t methods.Training, _ methods.Update) error {
 	if t.Updates()%p.opt.ProbeEvery != 0 {
 		return nil
 	}
-	along := methods.Signs
-	if p.opt.Estimator == "rayleigh" {
-		along = methods.Gradient
+	switch p.opt.Estimator {
+	case "lmax":
+		return p.probeBlocks(t)
+	case "rayleigh":
+		return p.probe(t, methods.Gradient)
 	}
-	return p.probe(t, along)
+	return p.probe(t, methods.Signs)
 }
 
 // probe measures every tensor and averages. A tensor with nothing to measure, as without a gradient, keeps its average.
@@ -60,13 +68,34 @@ func (p *Prober) probe(t methods.Training, along methods.Along) error {
 		if p.opt.Estimator == "rayleigh" {
 			k = math.Abs(c.Product) / c.Square
 		}
-		if math.IsNaN(k) || math.IsInf(k, 0) {
-			continue
-		}
-		a, keep := p.state.Curvature[c.Tensor], p.opt.Average
-		p.state.Curvature[c.Tensor] = average{keep*a.Sum + (1-keep)*k, keep*a.Weight + (1 - keep)}
+		p.take(c.Tensor, k)
 	}
 	return nil
+}
+
+// blockTolerance ends a power iteration where the eigenvalue changes by less, as ABSA's.
+const blockTolerance = 1e-2
+
+// probeBlocks measures the blocks of the tensors that are sized by them, and averages.
+func (p *Prober) probeBlocks(t methods.Training) error {
+	found, err := t.BlockEigenvalues(methods.Probe{Samples: p.opt.ProbeSamples,
+		Options: curvature.Options{MaxIterations: p.opt.Iterations, Tolerance: blockTolerance}}, p.plain)
+	if err != nil {
+		return err
+	}
+	for _, e := range found {
+		p.take(e.Tensor, math.Abs(e.Value))
+	}
+	return nil
+}
+
+// take averages a tensor's curvature, unless it is no number.
+func (p *Prober) take(tensor string, k float64) {
+	if math.IsNaN(k) || math.IsInf(k, 0) {
+		return
+	}
+	a, keep := p.state.Curvature[tensor], p.opt.Average
+	p.state.Curvature[tensor] = average{keep*a.Sum + (1-keep)*k, keep*a.Weight + (1 - keep)}
 }
 
 // curvature returns a tensor's average; without any it is infinite, and the tensor stays.

@@ -2,9 +2,12 @@ package cblr
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"testing"
 
+	"broadside/engine/curvature"
+	"broadside/engine/graph"
 	"broadside/engine/methods"
 	"broadside/engine/methods/methodtest"
 	"broadside/engine/optim"
@@ -13,13 +16,23 @@ import (
 // probed is a training whose tensor w has the curvature of the probe's number.
 type probed struct {
 	*methodtest.Training
-	along []methods.Along
+	along  []methods.Along
+	blocks methods.Probe
 }
 
 func (p *probed) Curvatures(samples int, along methods.Along) ([]methods.TensorCurvature, error) {
 	p.along = append(p.along, along)
 	k := float64(len(p.along))
 	return []methods.TensorCurvature{{Tensor: "w", Size: 4, Product: -8 * k, Square: 8, Sum: 12 * k}, {Tensor: "empty", Size: 2}}, nil
+}
+
+func (p *probed) BlockEigenvalues(probe methods.Probe, without map[graph.Role]bool) ([]methods.BlockEigenvalue, error) {
+	p.along = append(p.along, methods.Signs)
+	p.blocks = probe
+	if !without[graph.Bias] || without[graph.Weight] {
+		return nil, errors.New("the wrong tensors are left out")
+	}
+	return []methods.BlockEigenvalue{{Tensor: "w", Eigenvalue: curvature.Eigenvalue{Value: -2 * float64(len(p.along))}}}, nil
 }
 
 func prober(t *testing.T, change func(*Options)) *Prober {
@@ -35,7 +48,7 @@ func prober(t *testing.T, change func(*Options)) *Prober {
 
 // Probes come before the first update and after every probe_every; later ones weigh more; the averages are unbiased.
 func TestProbes(t *testing.T) {
-	for estimator, unit := range map[string]float64{"hutch": 3, "rayleigh": 1} {
+	for estimator, unit := range map[string]float64{"hutch": 3, "rayleigh": 1, "lmax": 2} {
 		m := prober(t, func(o *Options) { o.Estimator, o.ProbeEvery, o.Average = estimator, 3, 0.5 })
 		training := &probed{Training: methodtest.New(1)}
 		if err := m.Start(training); err != nil {
@@ -51,6 +64,9 @@ func TestProbes(t *testing.T) {
 		}
 		if len(training.along) != 3 || training.along[0] != methods.Signs || (training.along[2] == methods.Gradient) != (estimator == "rayleigh") {
 			t.Errorf("%s: probes along %v", estimator, training.along)
+		}
+		if want := (curvature.Options{MaxIterations: 10, Tolerance: 0.01}); estimator == "lmax" && (training.blocks.Samples != 128 || training.blocks.Options != want) {
+			t.Errorf("a probe of %+v", training.blocks)
 		}
 		if got, want := m.curvature("w"), unit*(1*0.125+2*0.25+3*0.5)/0.875; math.Abs(got-want) > 1e-12 {
 			t.Errorf("%s: %v after three probes, want %v", estimator, got, want)

@@ -5,7 +5,8 @@
 //
 // A leaf and its adversarial twin, the same samples after an attack, count the same in the gradient. Convolutions and
 // linear layers are shared; batch normalisations have a second set of scale, shift and running statistics for the twins.
-// Networks are evaluated with the first set.
+// Networks are evaluated with the first set. With View there is a third view of every sample, with augmentations of its
+// own, through a third set: the paper's form with data augmentation.
 //
 // DisAdv and AdvProp attack a leaf with the parameters that the update begins with, so an update takes two gradient
 // passes one after the other. ConAdv attacks the leaves of the next update beside the gradients of this one: the attack
@@ -14,6 +15,7 @@ package conadv
 
 import (
 	"math"
+	"slices"
 
 	"broadside/engine/graph"
 	"broadside/engine/methods"
@@ -26,11 +28,16 @@ type Options struct {
 	Iterations  int     `yaml:"iterations" doc:"gradient passes of the attack"`
 	RandomStart float64 `yaml:"random_start" doc:"probability that a leaf's attack begins at random points of the ball, rather than at the clean samples"`
 	Targeted    bool    `yaml:"targeted" doc:"attack towards a random wrong class, rather than away from the right one"`
-	AuxBN       bool    `yaml:"aux_bn" doc:"give the adversarial samples a batch normalisation of their own"`
+	AuxBN       bool    `yaml:"aux_bn" doc:"give the adversarial samples, and those of view, a batch normalisation of their own"`
+	// View makes three views of every sample. The paper's has AutoAugment, which data.augment does not.
+	View []string `yaml:"view" doc:"augmentations of a third view of every sample, drawn anew and trained on beside both others: pad_crop, flip, cutout, by the sizes of data; or none: no such view"`
 }
 
-// setName names the parameter set of the twins.
-const setName = "adv"
+// The names of the parameter sets of the twins and of the third view.
+const (
+	twinSet = "adv"
+	viewSet = "aug"
+)
 
 const (
 	conadvPaper  = "Liu et al. 2022, arXiv 2106.00221"
@@ -40,8 +47,9 @@ const (
 iterations times: xadv <- clip(xadv - step sign(dL(w, xadv, c)/dxadv)) for a random wrong class c (not targeted: + and the label)
     by batch statistics, through the set adv; clip to x +- epsilon and to pixels in [0, 1]
 `
-	lossLine = `g = (1/2n) sum of dL(w, main; x)/dw + dL(w, adv; xadv)/dw over the n samples of the batch`
-	limits   = "all passes cost their work: conadv saves time only where devices outnumber the passes of an update; without batch normalisation aux_bn has no effect"
+	lossLine = `g = (1/2n) sum of dL(w, main; x)/dw + dL(w, adv; xadv)/dw over the n samples of the batch
+view: g = (1/3n) sum of dL(w, main; x)/dw + dL(w, aug; xview)/dw + dL(w, adv; xadv)/dw, xview the sample as view augments it`
+	limits = "the paper's third view is augmented by AutoAugment, which no view here can be; all passes cost their work: conadv saves time only where devices outnumber the passes of an update; without batch normalisation aux_bn has no effect"
 )
 
 func init() {
@@ -53,12 +61,12 @@ func init() {
 	}
 	paper := Options{Epsilon: 9. / 255, Step: 9. / 255, Iterations: 1, RandomStart: 0.8, Targeted: true, AuxBN: true}
 	register("disadv", "train on an adversarial twin of every sample too, attacked in the same update", conadvPaper,
-		"two gradient passes more per sample, one of them after the other", attackLines+lossLine, false, paper)
+		"two gradient passes more per sample, one of them after the other, and one with view", attackLines+lossLine, false, paper)
 	register("conadv", "train on adversarial twins that were attacked beside the update before", conadvPaper,
-		"two gradient passes more per sample, which all can run side by side; two copies of the batch's images",
+		"two gradient passes more per sample, which all can run side by side, and one with view; two copies of the batch's images",
 		attackLines+"    where w is of the update before the one that trains on xadv\n"+lossLine, true, paper)
 	register("advprop", "train on an adversarial twin of every sample too, of several iterations", advpropPaper,
-		"1 + iterations gradient passes more per sample", attackLines+lossLine, false,
+		"1 + iterations gradient passes more per sample, and one with view", attackLines+lossLine, false,
 		Options{Epsilon: 4. / 255, Step: 1. / 255, Iterations: 5, RandomStart: 1, AuxBN: true})
 }
 
@@ -75,10 +83,15 @@ func New(name string, stale bool, o Options) (*Method, error) {
 		methods.Need(o.Epsilon >= 0 && o.Epsilon <= 1, "epsilon", o.Epsilon, "between 0 and 1"),
 		methods.Need(o.Step >= 0 && !math.IsInf(o.Step, 0), "step", o.Step, "at least 0"),
 		methods.Need(o.Iterations > 0, "iterations", o.Iterations, "at least 1"),
-		methods.Need(o.RandomStart >= 0 && o.RandomStart <= 1, "random_start", o.RandomStart, "between 0 and 1")); err != nil {
+		methods.Need(o.RandomStart >= 0 && o.RandomStart <= 1, "random_start", o.RandomStart, "between 0 and 1"),
+		methods.Need(!slices.ContainsFunc(o.View, notAugmentation), "view", o.View, "of pad_crop, flip and cutout, or none")); err != nil {
 		return nil, err
 	}
 	return &Method{opt: o, stale: stale}, nil
+}
+
+func notAugmentation(name string) bool {
+	return name != "pad_crop" && name != "flip" && name != "cutout"
 }
 
 // Prepare notes the leaf.
@@ -87,18 +100,29 @@ func (m *Method) Prepare(t methods.Training) error {
 	return nil
 }
 
-// NormSets names the twins' batch normalisation.
+// NormSets names the batch normalisations of the twins and of the third view.
 func (m *Method) NormSets() []string {
-	if m.opt.AuxBN {
-		return []string{setName}
+	switch {
+	case !m.opt.AuxBN:
+		return nil
+	case len(m.opt.View) == 0:
+		return []string{twinSet}
 	}
-	return nil
+	return []string{twinSet, viewSet}
+}
+
+// View returns the augmentations of the third view, and its set.
+func (m *Method) View() (augment []string, set int) {
+	if len(m.opt.View) == 0 {
+		return nil, 0
+	}
+	return m.opt.View, len(m.NormSets())
 }
 
 // Pair returns the attack on whole leaves.
 func (m *Method) Pair() methods.Pair {
 	o := m.opt
-	return methods.Pair{Stale: m.stale, Attack: methods.Attack{Samples: m.leaf, TrainMode: true, Set: len(m.NormSets()), CleanStart: 1 - o.RandomStart,
+	return methods.Pair{Stale: m.stale, Attack: methods.Attack{Samples: m.leaf, TrainMode: true, Set: min(len(m.NormSets()), 1), CleanStart: 1 - o.RandomStart,
 		Attack: graph.Attack{Eps: o.Epsilon, Step: max(o.Step, o.Epsilon/float64(o.Iterations)), Iterations: o.Iterations,
 			RandomStart: o.RandomStart > 0, Targeted: o.Targeted, Pixels: true, Clamp: graph.ToBox}}}
 }

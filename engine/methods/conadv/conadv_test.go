@@ -60,12 +60,30 @@ func TestWithoutASetOfTheirOwn(t *testing.T) {
 	}
 }
 
+// The third view has the third set, or none.
+func TestThirdView(t *testing.T) {
+	for aux, want := range map[bool][]string{true: {"adv", "aug"}, false: nil} {
+		m := byDefault(t, "conadv", func(o *Options) { o.AuxBN, o.View = aux, []string{"flip", "cutout"} })
+		augment, set := m.View()
+		if got := m.NormSets(); !slices.Equal(got, want) || set != len(want) || m.Pair().Attack.Set != min(len(want), 1) {
+			t.Errorf("aux_bn %t: sets %v, the view's %d, the twins' %d", aux, got, set, m.Pair().Attack.Set)
+		}
+		if !slices.Equal(augment, []string{"flip", "cutout"}) {
+			t.Errorf("augmented by %v", augment)
+		}
+	}
+	if augment, set := byDefault(t, "conadv", func(*Options) {}).View(); len(augment) > 0 || set != 0 {
+		t.Errorf("by default there is a view %v of set %d", augment, set)
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	for key, change := range map[string]func(*Options){
 		"epsilon":      func(o *Options) { o.Epsilon = 8 },
 		"step":         func(o *Options) { o.Step = -1 },
 		"iterations":   func(o *Options) { o.Iterations = 0 },
 		"random_start": func(o *Options) { o.RandomStart = 1.5 },
+		"view":         func(o *Options) { o.View = []string{"autoaugment"} },
 	} {
 		o := Options{Epsilon: 0.1, Step: 0.1, Iterations: 1}
 		change(&o)

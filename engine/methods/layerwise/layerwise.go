@@ -6,8 +6,8 @@
 //
 //	a_l = |g_l g_l| / (|g_l (Hg)_l| + weight_decay g_l g_l + delta g_l g_l).
 //
-// Hg is one product for all tensors, so it has what other tensors add to (Hg)_l; exact blocks would cost a product for
-// each tensor. Numerator and denominator are averaged over probes on their own, as means over samples.
+// Hg is one product for all tensors, so it has what other tensors add to (Hg)_l, which can be as much as the tensor's own
+// part; exact blocks would cost a product for each tensor. Numerator and denominator are averaged over probes on their own, as means over samples.
 package layerwise
 
 import (

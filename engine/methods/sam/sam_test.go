@@ -21,6 +21,15 @@ func TestEveryIntervalthUpdate(t *testing.T) {
 	}
 }
 
+func TestDirections(t *testing.T) {
+	for o, want := range map[Options]methods.Direction{{}: methods.Ascent, {Adaptive: true}: methods.ScaledAscent,
+		{PerLane: true}: methods.LaneAscent, {PerLane: true, Adaptive: true}: methods.LaneScaledAscent} {
+		if got := (&Method{o}).Direction(); got != want || got.Local() != o.PerLane || got.Scaled() != o.Adaptive {
+			t.Errorf("%+v: direction %d, want %d", o, got, want)
+		}
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	for _, o := range []Options{{Rho: -1, Interval: 1}, {Rho: math.NaN(), Interval: 1}, {Rho: math.Inf(1), Interval: 1}, {Rho: 0.05}} {
 		if _, err := New(o); err == nil {

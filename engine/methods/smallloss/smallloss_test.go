@@ -19,7 +19,7 @@ func build(t *testing.T, o Options) *Method {
 }
 
 func TestKeepsTheLargest(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "largest", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "largest", End: 1})
 	for range 2 { // scratch is used again
 		kept := make([]int, 4)
 		// The third of the losses of 2 comes last and is not kept.
@@ -33,7 +33,7 @@ func TestKeepsTheLargest(t *testing.T) {
 // Two of three samples, keep 2/3: the weights are the square roots of the percentiles 1/6, 3/6, 5/6. The probability
 // that a sample is left out is that of the two others in either order.
 func TestPercentileProbabilities(t *testing.T) {
-	m := build(t, Options{Keep: 2. / 3, Rule: "percentile", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: 2. / 3, Rule: "percentile", End: 1})
 	w := [3]float64{math.Sqrt(1. / 6), math.Sqrt(3. / 6), math.Sqrt(5. / 6)} // of the samples of losses 1, 2, 3
 	total := w[0] + w[1] + w[2]
 	losses := []float32{2, 3, 1}
@@ -54,7 +54,7 @@ func TestPercentileProbabilities(t *testing.T) {
 }
 
 func TestChoiceDependsOnTheDrawAlone(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "percentile", End: 1})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "percentile", End: 1})
 	choose := func(d methods.Draw) []int {
 		kept := make([]int, 32)
 		samples, losses := make([]int32, 64), make([]float32, 64)
@@ -77,7 +77,7 @@ func TestChoiceDependsOnTheDrawAlone(t *testing.T) {
 
 // Composer's selective backprop by its defaults: from the middle of training to 9/10 of it, every second batch.
 func TestWhenSamplesAreDiscarded(t *testing.T) {
-	m := build(t, Options{Keep: .5, Rule: "percentile", Start: .5, End: .9, Interrupt: 2})
+	m := build(t, Options{Mean: "kept", Keep: .5, Rule: "percentile", Start: .5, End: .9, Interrupt: 2})
 	f := methodtest.New(10)
 	for epoch := range 10 {
 		for update := range 4 {
@@ -95,20 +95,52 @@ func TestWhenSamplesAreDiscarded(t *testing.T) {
 
 func TestWholeLeaves(t *testing.T) {
 	for keep, want := range map[float64]int{.01: 1, .1: 1, .11: 2, .3: 3, .5: 5, .95: 10, 1: 10} {
-		if got := build(t, Options{Keep: keep, Rule: "largest", End: 1}).leaves(10); got != want {
+		if got := build(t, Options{Mean: "kept", Keep: keep, Rule: "largest", End: 1}).leaves(10); got != want {
 			t.Errorf("keep %g: %d leaves of 10; want %d", keep, got, want)
 		}
 	}
 }
 
+// Losses from min_loss on are kept, in whole leaves and at least one.
+func TestThreshold(t *testing.T) {
+	m := build(t, Options{Mean: "kept", Keep: .1, Rule: "threshold", MinLoss: 2, End: .5})
+	f := methodtest.New(10)
+	f.BaseSize = 512
+	if err := m.Prepare(f); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Keep(f, 4); got != 0 {
+		t.Errorf("%d leaves before the losses are known; want 0", got)
+	}
+	if f.EpochsDone = 5; m.Keep(f, 4) != 4 {
+		t.Error("it goes on after its end")
+	}
+	for want, losses := range map[int][]float32{1: {0, 1, 1.9, 0}, 2: {2, 1, 3, 2}, 3: {2, 2, 2, 9, 8, 1}} {
+		if got := m.Count(losses, 2); got != want {
+			t.Errorf("losses %v: %d leaves of 2; want %d", losses, got, want)
+		}
+	}
+	kept := make([]int, 4)
+	m.Select(methods.Draw{}, make([]int32, 6), []float32{1, 2, 0, 5, 1.5, 3}, kept)
+	if want := []int{1, 3, 4, 5}; !slices.Equal(kept, want) {
+		t.Errorf("kept %v; want those of losses from 2 on and, to fill the leaf, the next: %v", kept, want)
+	}
+	if m.Prepare(methodtest.New(1)) == nil {
+		t.Error("a batch of one leaf was accepted")
+	}
+}
+
 func TestRefusesBadOptions(t *testing.T) {
-	good := Options{Keep: .5, Rule: "largest", End: 1}
+	good := Options{Mean: "kept", Keep: .5, Rule: "largest", End: 1}
 	for name, change := range map[string]func(*Options){
 		"keep":          func(o *Options) { o.Keep = 0 },
 		"keep too much": func(o *Options) { o.Keep = 1.5 },
 		"rule":          func(o *Options) { o.Rule = "smallest" },
 		"start":         func(o *Options) { o.Start = -1 },
 		"end":           func(o *Options) { o.Start, o.End = .5, .4 },
+		"mean":          func(o *Options) { o.Mean = "median" },
+		"min_loss":      func(o *Options) { o.MinLoss = math.Inf(1) },
+		"no min_loss":   func(o *Options) { o.Rule = "threshold" },
 		"interrupt":     func(o *Options) { o.Interrupt = 1 },
 	} {
 		o := good
