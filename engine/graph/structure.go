@@ -11,14 +11,14 @@ type OpKind int
 // The kinds of layers.
 const (
 	ConvLayer     OpKind = iota // a convolution
-	LinearLayer                    // a fully connected layer over all elements of a sample
-	NormLayer                      // a batch normalisation
-	ReLULayer                      // max(0, x)
-	AddLayer                       // Factor times the first input, plus the second
-	ScaleLayer                     // Factor times the input
-	MaxPoolLayer                   // positions in the padding never win
-	AvgPoolLayer                   // positions in the padding count as zeros
-	IdentityLayer                  // what passes its input on where nothing is trained: dropout, Detach, Estimated
+	LinearLayer                 // a fully connected layer over all elements of a sample
+	NormLayer                   // a batch normalisation
+	ReLULayer                   // max(0, x)
+	AddLayer                    // Factor times the first input, plus the second
+	ScaleLayer                  // Factor times the input
+	MaxPoolLayer                // positions in the padding never win
+	AvgPoolLayer                // positions in the padding count as zeros
+	IdentityLayer               // what passes its input on where nothing is trained: dropout, Detach, Estimated
 )
 
 // Operation is a layer of a network, for those who write networks down in other forms. What its kind has no use for is zero,

@@ -62,7 +62,7 @@ def randomise(model, shape):
             if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
                 module.running_mean += 0.1 * torch.randn_like(module.running_mean) * module.running_var.sqrt()
                 module.running_var *= 0.8 + 0.4 * torch.rand_like(module.running_var)
-                module.running_var += 0.1 * module.running_var.mean()  # a dead channel would be blown up by float32's rounding
+                module.running_var += 0.5 * module.running_var.mean()  # a dead channel would be blown up by float32's rounding
     return model.eval()
 
 
