@@ -52,6 +52,10 @@ type fleet struct {
 	pair       *pairing         // nil without adversarial twins
 	attacks    []methods.Attack // that the run begins with
 
+	weights string // file that training starts from, or none
+	resumed bool   // training goes on from a checkpoint
+	note    string // what was taken from the file
+
 	timeout  time.Duration // after which a worker without headway hangs
 	patience *time.Ticker
 	hung     atomic.Bool

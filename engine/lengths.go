@@ -88,7 +88,11 @@ func (l *lengths) moved() error { return l.fleet.run(l.less, l.fleet.params, l.s
 // distance returns the distance of the parameters from those that a seed gives.
 func (l *lengths) distance(seed uint64) (float64, error) {
 	if l.start == nil {
-		l.start = l.fleet.net.InitParams(seed)
+		params, _, err := l.fleet.initialParams(seed)
+		if err != nil {
+			return 0, err
+		}
+		l.start = params
 	}
 	l.scratch.WriteFloats(0, l.start)
 	if err := l.moved(); err != nil {

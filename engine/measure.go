@@ -18,6 +18,7 @@ type CurvatureOptions struct {
 	Trace     *curvature.TraceOptions
 	Density   *curvature.DensityOptions
 	Landscape *curvature.LandscapeOptions // needs as many eigenvectors as dimensions
+	Vectors   bool                        // return the eigenvectors
 }
 
 // Curvature measures the Hessian on the first training samples, without augmentation, smoothing or
@@ -58,6 +59,11 @@ func (h *hessian) measure(o CurvatureOptions) (*curvature.Measurement, error) {
 		return nil, err
 	}
 	defer free(vectors...)
+	if o.Vectors {
+		if c.Vectors, err = h.fleet.flat(vectors); err != nil {
+			return nil, err
+		}
+	}
 	if o.Landscape != nil {
 		if c.Landscape, err = h.landscape(vectors, *o.Landscape); err != nil {
 			return nil, err

@@ -34,7 +34,7 @@ func OpenModel(path string, sets []string, o Options) (*Model, error) {
 	path = found.Path
 	text, ok := found.Meta[metaRecipe]
 	if !ok {
-		return nil, fmt.Errorf("%s carries no recipe: it was not written by broadside train", path)
+		return nil, fmt.Errorf("%s carries no recipe: it was not written by broadside train, nor by broadside import with --recipe", path)
 	}
 	r, err := recipe.Parse(path, []byte(text), sets)
 	if err != nil {

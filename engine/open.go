@@ -82,6 +82,7 @@ func openOn(r *recipe.Recipe, pair *data.Pair, devices []kernels.Device, o Optio
 		f.close()
 		return nil, err
 	}
+	f.weights, f.resumed = r.Model.Weights, o.Resume && hasCheckpoint(o.RunDir)
 	return f, nil
 }
 
@@ -154,8 +155,9 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 		return nil, err
 	}
 	t.updater.guard = newGuard(f, r, &t.at.Watch, t.updater.lengths)
-	f.params.WriteFloats(0, f.net.InitParams(r.Train.Seed))
-	f.state.WriteFloats(0, f.net.InitState())
+	if err := f.initialise(r.Train.Seed); err != nil {
+		return nil, err
+	}
 	if err := f.prepareTraining(); err != nil {
 		return nil, err
 	}

@@ -226,7 +226,7 @@ func (d *runDir) has(name string) bool {
 
 // begin makes the directory, or brings the trainer to where the run stopped.
 func (d *runDir) begin(t *trainer, resume bool) (err error) {
-	event := telemetry.Event{Type: telemetry.TypeStart}
+	event := telemetry.Event{Type: telemetry.TypeStart, Message: t.fleet.note}
 	if resume {
 		if event, err = d.resume(t); err != nil {
 			return err
@@ -305,7 +305,7 @@ func (d *runDir) restore(t *trainer) (telemetry.Event, *checkpoint.Found, error)
 	}
 	found, err := d.dir.Latest()
 	if errors.Is(err, fs.ErrNotExist) {
-		event.Message = joined(d.note, "no checkpoint yet: starting anew")
+		event.Message = joined(d.note, "no checkpoint yet: starting anew", t.fleet.note)
 		return event, nil, nil
 	}
 	if err != nil {

@@ -72,6 +72,11 @@ func (t *trainer) saveModel(recipe []byte, values map[string]any) (*checkpoint.C
 		}
 		ck.Meta[key] = string(raw)
 	}
+	if on := t.fleet.train; on != nil {
+		if err := describeInput(ck, on.mean, on.std, on.set.ClassNames); err != nil {
+			return nil, err
+		}
+	}
 	if words := t.fleet.imageDecoder(); words != "" {
 		ck.Meta[metaDecoder] = words
 	}

@@ -339,13 +339,14 @@ func (w *worker) free() {
 type resident struct {
 	set                    data.Set // without its images
 	images, labels, normal kernels.Memory
-	stream                 *stream // nil where images and labels are in memory
+	mean, std              []float32 // what pixels are normalised with, or nil
+	stream                 *stream   // nil where images and labels are in memory
 }
 
 // newResident copies a data set to the device. mean and std, in units of [0, 1], normalise each
 // channel; nil leaves pixels in [0, 1].
 func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resident, error) {
-	r := &resident{set: *set}
+	r := &resident{set: *set, mean: mean, std: std}
 	r.set.Images = nil
 	normal := graph.NormalMemory(mean, std, set.C)
 	if err := r.alloc(dev, set, len(normal)); err != nil {

@@ -7,13 +7,13 @@ import (
 )
 
 func init() {
-	register(Family{Pattern: `resnet(18|34|50)`, Examples: []string{"resnet18", "resnet34", "resnet50"},
+	register(Family{Pattern: `resnet(18|34|50|101)`, Examples: []string{"resnet18", "resnet34", "resnet50", "resnet101"},
 		Doc:   "ResNet for 224x224 images: 7x7/2 stem, max pooling (He et al. 2015)",
 		Input: graph.Dims{H: 224, W: 224, C: 3},
 		Build: func(n *graph.Network, sizes []int) (graph.Value, error) {
 			return imageNetResNet(n, sizes[0], false), nil
 		}})
-	register(Family{Pattern: `resnet(18|34|50)-cifar`, Examples: []string{"resnet18-cifar", "resnet34-cifar", "resnet50-cifar"},
+	register(Family{Pattern: `resnet(18|34|50|101)-cifar`, Examples: []string{"resnet18-cifar", "resnet34-cifar", "resnet50-cifar", "resnet101-cifar"},
 		Doc:   "the same with a 3x3 stem and no pooling, for 32x32 images",
 		Input: cifar,
 		Build: func(n *graph.Network, sizes []int) (graph.Value, error) {
@@ -29,7 +29,7 @@ func init() {
 func cifarResNet(n *graph.Network, sizes []int) (graph.Value, error) {
 	depth := sizes[0]
 	if depth < 8 || depth > 1202 || (depth-2)%6 != 0 {
-		return 0, fmt.Errorf("depth %d is not 6n+2 (8, 14, 20, 32, 44, 56, 110, ...), nor one of 9, 18, 34, 50", depth)
+		return 0, fmt.Errorf("depth %d is not 6n+2 (8, 14, 20, 32, 44, 56, 110, ...), nor one of 9, 18, 34, 50, 101", depth)
 	}
 	x := n.ReLU(n.BatchNorm("bn1", conv3x3(n, "conv1", n.In(), 16, 1)))
 	for stage, width := range []int{16, 32, 64} {
@@ -38,11 +38,11 @@ func cifarResNet(n *graph.Network, sizes []int) (graph.Value, error) {
 	return n.Linear("fc", n.GlobalAvgPool(x), n.Classes), nil
 }
 
-// imageNetResNet is the four-stage ResNet of 18, 34 or 50 layers, with torchvision's names.
+// imageNetResNet is the four-stage ResNet of 18, 34, 50 or 101 layers, with torchvision's names.
 func imageNetResNet(n *graph.Network, depth int, smallStem bool) graph.Value {
-	blocks := map[int][]int{18: {2, 2, 2, 2}, 34: {3, 4, 6, 3}, 50: {3, 4, 6, 3}}[depth]
+	blocks := map[int][]int{18: {2, 2, 2, 2}, 34: {3, 4, 6, 3}, 50: {3, 4, 6, 3}, 101: {3, 4, 23, 3}}[depth]
 	block := basicBlock
-	if depth == 50 {
+	if depth >= 50 {
 		block = bottleneck
 	}
 	var x graph.Value

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,7 @@ type curvatureFlags struct {
 	lanczos   curvature.DensityOptions
 	around    curvature.LandscapeOptions
 	csv       string
+	vectors   string
 }
 
 func newCurvature() *cobra.Command {
@@ -46,6 +48,8 @@ products each, and --top + 1 vectors of the size of the parameters.
 --landscape is the loss at --points shifts of the parameters along the top
 eigenvector, or over the plane of the top two: a forward pass over the samples
 for each of --points or its square, 1 vector.
+--eigenvectors writes the eigenvectors as a .npy file of NumPy, float32 of shape
+[--top, parameters]: the tensors in the order of PyTorch's model.parameters().
 
 Of a run directory, the measurement is also kept in RUN/curvature.json, where
 report, plot and serve find it: the parts of one Hessian, as of several
@@ -54,6 +58,7 @@ quadrature.csv (what the density is made of) and landscape.csv.`,
 		Example: `  broadside curvature runs/quickstart --top 3
   broadside curvature runs/absa --samples 1024 --bn ghost --json
   broadside curvature runs/absa --trace --density --csv spectrum
+  broadside curvature runs/absa --top 5 --eigenvectors eigenvectors.npy
   broadside curvature runs/absa --landscape --dimensions 2 --json`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -78,6 +83,7 @@ quadrature.csv (what the density is made of) and landscape.csv.`,
 	flags.IntVar(&f.lanczos.Steps, "lanczos-steps", 100, "Lanczos steps of each start")
 	flags.IntVar(&f.lanczos.Starts, "starts", 1, "random start vectors of the density")
 	flags.StringVar(&f.csv, "csv", "", "write the measurement as CSV files into this folder; the density smoothed, 10000 points")
+	flags.StringVar(&f.vectors, "eigenvectors", "", "write the eigenvectors to this .npy file")
 	flags.BoolVar(&f.landscape, "landscape", false, "sample the loss along the top eigenvectors")
 	flags.IntVar(&f.around.Dimensions, "dimensions", 1, "eigenvectors that the landscape spans, 1 or 2")
 	flags.IntVar(&f.around.Points, "points", 21, "points of the landscape along each eigenvector")
@@ -118,7 +124,7 @@ func (f *curvatureFlags) check() error {
 		f.o.Landscape = &f.around
 		f.o.Top.K = max(f.o.Top.K, f.around.Dimensions)
 	}
-	f.o.Ghost = f.bn == "ghost"
+	f.o.Ghost, f.o.Vectors = f.bn == "ghost", f.vectors != ""
 	return checkBatchNorm(f.bn)
 }
 
@@ -132,6 +138,9 @@ func checkBatchNorm(bn string) error {
 
 // run measures and prints.
 func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
+	if _, err := os.Stat(filepath.Dir(f.vectors)); err != nil {
+		return fmt.Errorf("writing the eigenvectors: %w", err)
+	}
 	if f.csv != "" { // found out now, not after the measurement
 		if err := checkFolder(f.csv); err != nil {
 			return fmt.Errorf("writing the measurement as tables: %w", err)
@@ -145,6 +154,11 @@ func (f *curvatureFlags) run(cmd *cobra.Command, checkpoint string) error {
 	c, err := m.Curvature(f.o)
 	if err != nil {
 		return err
+	}
+	if rank, _ := join.Processes(); rank == 0 && f.vectors != "" {
+		if err := writeArray(f.vectors, []int{len(c.Vectors), len(c.Vectors[0])}, slices.Concat(c.Vectors...)); err != nil {
+			return err
+		}
 	}
 	if f.json {
 		err = printJSON(cmd.OutOrStdout(), c)

@@ -291,6 +291,7 @@ func TestCheckpointMistakes(t *testing.T) {
 		{"more samples than there are", "curvature r --samples 97", exitFailure, []string{"97 samples wanted", "has 96"}},
 		{"no place for tables", "curvature r --density --csv none/d", exitFailure, []string{"as tables", "none"}},
 		{"a file where tables go", "curvature r --csv tiny.yaml", exitFailure, []string{"as tables", "tiny.yaml is a file"}},
+		{"no place for the eigenvectors", "curvature r --eigenvectors none/v.npy", exitFailure, []string{"writing the eigenvectors", "none"}},
 		{"device cuda", "eval r --device cuda", exitFailure, []string{"cuda", "--device cpu"}},
 		{"too many devices", "curvature r --devices 99", exitFailure, []string{"99 devices", "batch.lanes, 8"}},
 	})

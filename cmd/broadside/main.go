@@ -100,7 +100,8 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		commands  []*cobra.Command
 	}{
 		{"train", "Train:", []*cobra.Command{newTrain(), newSweep(), newLRFind()}},
-		{"work", "Look at runs and measure:", []*cobra.Command{newServe(), newReport(), newCompare(), newPlot(), newEval(), newCurvature()}},
+		{"work", "Look at runs and measure:", []*cobra.Command{newServe(), newReport(), newCompare(), newPlot(), newEval(), newPredict(), newCurvature()}},
+		{"exchange", "Exchange weights:", []*cobra.Command{newImport(), newExport()}},
 		{"list", "Recipes, and what they can name:", []*cobra.Command{newRecipe(), newMethods(), newModels(), newData()}},
 		{"self", "This machine and program:", []*cobra.Command{newDoctor(), newBench(), newCompletion()}},
 	} {
@@ -146,7 +147,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 
 // wanted names the values of a flag's type.
 var wanted = map[string]string{"int": "a whole number", "uint64": "a whole number, 0 or more", "float64": "a number", "bool": "true or false",
-	"intSlice": "whole numbers, as in 1,2", "uintSlice": "whole numbers, 0 or more, as in 1,2", "duration": "a time, as in 4s"}
+	"float32Slice": "numbers, as in 0.5,0.5", "intSlice": "whole numbers, as in 1,2", "uintSlice": "whole numbers, 0 or more, as in 1,2", "duration": "a time, as in 4s"}
 
 // flagError says what is wrong with a flag and what would be right.
 func flagError(cmd *cobra.Command, err error) error {

@@ -49,8 +49,8 @@ type entry struct {
 	begin, end int64 // in bytes behind the header
 }
 
-// dtypes maps the element types of the format that a checkpoint can have to their size in bytes.
-var dtypes = map[string]int64{"F32": 4, "F64": 8, "I64": 8}
+// dtypes maps the element types of the format that are read to their size in bytes. Those of 16 bits become float32.
+var dtypes = map[string]int64{"F32": 4, "F64": 8, "I64": 8, "F16": 2, "BF16": 2}
 
 // values returns a tensor's elements in row-major order as []float32, []float64 or []int64, and the
 // format's name of the type.

@@ -228,6 +228,35 @@ func TestForeignFile(t *testing.T) {
 	}
 }
 
+// Floats of 16 bits become float32; the values are those of NumPy's float16 and of PyTorch's bfloat16.
+func TestFloatsOf16Bits(t *testing.T) {
+	header := `{"b":{"dtype":"BF16","shape":[3],"data_offsets":[20,26]},"h":{"dtype":"F16","shape":[10],"data_offsets":[0,20]}}`
+	var data []byte
+	for _, v := range []uint16{0x3c00, 0xc100, 0x7bff, 0x0400, 0x0001, 0x83ff, 0x0000, 0x8000, 0x7c00, 0xfc00, 0x3f80, 0xc2f7, 0x7f80} {
+		data = binary.LittleEndian.AppendUint16(data, v)
+	}
+	ck, err := decodeBytes(foreign(header, data...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inf := float32(math.Inf(1))
+	want := dense([]float32{1, -2.5, 65504, 0x1p-14, 0x1p-24, -1023 * 0x1p-24, 0, 0, inf, -inf}, 10)
+	want.Data().([]float32)[7] = float32(math.Copysign(0, -1))
+	if got := ck.Tensors["h"]; bits(t, got) != bits(t, want) {
+		t.Errorf("F16: %v, want %v", got, want)
+	}
+	if got := ck.Tensors["b"]; bits(t, got) != bits(t, dense([]float32{1, -123.5, inf}, 3)) {
+		t.Errorf("BF16: %v", got)
+	}
+	ck, err = decodeBytes(foreign(`{"w":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}`, 1, 0x7c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := ck.Tensors["w"].Data().([]float32)[0]; v == v {
+		t.Errorf("a NaN became %v", v)
+	}
+}
+
 func TestReadErrors(t *testing.T) {
 	tensorHeader := func(fields string) string { return `{"w":{` + fields + `}}` }
 	eight := make([]byte, 8)
@@ -258,7 +287,7 @@ func TestReadErrors(t *testing.T) {
 		{"three offsets", foreign(tensorHeader(`"dtype":"F32","shape":[2],"data_offsets":[0,8,8]`), eight...), "are not [begin, end]"},
 		{"offsets backwards", foreign(tensorHeader(`"dtype":"F32","shape":[2],"data_offsets":[8,0]`), eight...), "are not [begin, end]"},
 		{"size mismatch", foreign(tensorHeader(`"dtype":"F32","shape":[3],"data_offsets":[0,8]`), eight...), "takes 12"},
-		{"other type", foreign(tensorHeader(`"dtype":"BF16","shape":[4],"data_offsets":[0,8]`), eight...), `"BF16" is not supported`},
+		{"other type", foreign(tensorHeader(`"dtype":"F8_E5M2","shape":[8],"data_offsets":[0,8]`), eight...), `"F8_E5M2" is not supported`},
 		{"no elements", foreign(tensorHeader(`"dtype":"F32","shape":[0],"data_offsets":[0,0]`)), "no elements"},
 		{"behind the end", foreign(tensorHeader(`"dtype":"F32","shape":[4],"data_offsets":[0,16]`), eight...), "behind the end of the file"},
 		{"gap", foreign(tensorHeader(`"dtype":"F32","shape":[1],"data_offsets":[4,8]`), eight...), "gap or an overlap"},
@@ -408,6 +437,7 @@ func encodeBytes(t testing.TB, ck *Checkpoint) []byte {
 func FuzzDecode(f *testing.F) {
 	f.Add(encodeBytes(f, sample()))
 	f.Add(foreign(foreignHeader, make([]byte, 8)...))
+	f.Add(foreign(`{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]}}`, make([]byte, 8)...))
 	f.Add(foreign(`{"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]},"__metadata__":{"k":"v"}}`, make([]byte, 8)...))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ck, err := decodeBytes(raw)

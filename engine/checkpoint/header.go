@@ -142,7 +142,7 @@ func parseEntry(raw []byte) (entry, error) {
 func checkEntry(e *entry, offsets []int64) error {
 	size, ok := dtypes[e.dtype]
 	if !ok {
-		return fmt.Errorf("element type %q is not supported; only F32, F64 and I64 are", e.dtype)
+		return fmt.Errorf("element type %q is not supported; only F32, F64, F16, BF16 and I64 are", e.dtype)
 	}
 	if len(offsets) != 2 || offsets[0] > offsets[1] {
 		return fmt.Errorf("data_offsets %v are not [begin, end]", offsets)

@@ -18,8 +18,8 @@ import (
 
 // Read reads a safetensors file and verifies it: its sums where it has them, and that the header's
 // offsets cover the file without gap or overlap. An error names the file and, where it concerns one,
-// the tensor and its offset in the file. Element types other than float32, float64 and int64, and
-// tensors without elements, are refused.
+// the tensor and its offset in the file. Floats of 16 bits, as others store weights, become float32. Element types other
+// than these, float32, float64 and int64, and tensors without elements, are refused.
 func Read(path string) (*Checkpoint, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -154,6 +154,12 @@ func readTensor(r io.Reader, e entry) (*tensor.Dense, uint32, error) {
 		backing, sum, err = readChunks(r, count, 8, func(b []byte) float64 {
 			return math.Float64frombits(binary.LittleEndian.Uint64(b))
 		})
+	case "F16":
+		backing, sum, err = readChunks(r, count, 2, func(b []byte) float32 { return half(binary.LittleEndian.Uint16(b)) })
+	case "BF16": // the upper half of a float32
+		backing, sum, err = readChunks(r, count, 2, func(b []byte) float32 {
+			return math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)
+		})
 	case "I64":
 		backing, sum, err = readChunks(r, count, 8, func(b []byte) int64 {
 			return int64(binary.LittleEndian.Uint64(b))
@@ -163,6 +169,21 @@ func readTensor(r io.Reader, e entry) (*tensor.Dense, uint32, error) {
 		return nil, 0, err
 	}
 	return tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(backing)), sum, nil
+}
+
+// half is the value of an IEEE float of 16 bits: sign, 5 bits of exponent, 10 of fraction.
+func half(bits uint16) float32 {
+	exponent, fraction := int(bits>>10&31), float64(bits&1023)
+	v := math.Ldexp(1024+fraction, exponent-25)
+	switch {
+	case exponent == 0: // subnormal
+		v = math.Ldexp(fraction, -24)
+	case exponent == 31 && fraction == 0:
+		v = math.Inf(1)
+	case exponent == 31:
+		v = math.NaN()
+	}
+	return float32(math.Copysign(v, 1-2*float64(bits>>15)))
 }
 
 func readChunks[T any](r io.Reader, count, size int, get func([]byte) T) ([]T, uint32, error) {

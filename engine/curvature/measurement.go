@@ -31,6 +31,9 @@ type Measurement struct {
 	Trace       *Trace       `json:"trace,omitempty"`
 	Density     *Density     `json:"density,omitempty"`
 	Landscape   *Landscape   `json:"landscape,omitempty"`
+	// Vectors are the eigenvectors, if asked for, of length 1: the parameters of the model one after the other, in PyTorch's
+	// layouts.
+	Vectors [][]float32 `json:"-"`
 }
 
 // write replaces a file by the measurement, as JSON.

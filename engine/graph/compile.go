@@ -143,6 +143,17 @@ func (c *compiler) losses() {
 	c.softmax(votes, 0, loss, c.leaf.Correct(), c.buffer(int(size)), kernels.None)
 }
 
+// locals are the local logits of a forward pass, for whoever reads them.
+func (c *compiler) locals() (out []kernels.Ref) {
+	if c.opt.backward() {
+		return nil
+	}
+	for _, v := range c.net.locals {
+		out = append(out, c.value[v])
+	}
+	return out
+}
+
 // loss emits the softmax cross-entropy of logits; its gradient comes with it where a backward pass follows.
 func (c *compiler) loss(v Value, loss, correct kernels.Ref) (prob kernels.Ref) {
 	size := c.opt.N * c.net.Classes
@@ -178,7 +189,7 @@ func (c *compiler) finish() (*Program, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	pinned := []kernels.Ref{c.logits}
+	pinned := append([]kernels.Ref{c.logits}, c.locals()...)
 	if c.opt.InputGrad {
 		pinned = append(pinned, c.grad[0])
 	}
@@ -194,6 +205,9 @@ func (c *compiler) finish() (*Program, error) {
 	}
 	p.Inputs = inputs
 	p.Logits = c.place(c.logits)
+	for _, r := range c.locals() {
+		p.Locals = append(p.Locals, c.place(r))
+	}
 	p.InputGrad = kernels.None
 	if c.opt.InputGrad {
 		p.InputGrad = c.place(c.grad[0])

@@ -46,6 +46,7 @@ type Program struct {
 	ArenaCells int
 	StatsCells int
 	Logits     kernels.Ref         // [N][Classes]
+	Locals     []kernels.Ref       // like Logits, of the local losses; of a Program without a backward pass
 	InputGrad  kernels.Ref         // [N][H][W][C], if asked for
 	Start      kernels.Ref         // [N][H][W][C] of an attack with a random start: what is added to the clean samples
 	Target     kernels.Ref         // int32[N] of a targeted attack

@@ -133,6 +133,7 @@ model:
   name: resnet20
   zero_init_residual: false
   fc_std: 0
+  weights: ""
 train:
   epochs: 90
   seed: 1
@@ -227,7 +228,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 55 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 56 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -47,6 +47,7 @@ type Model struct {
 	Name             string  `yaml:"name" doc:"network, its size in the name: resnet20, wrn-16-4, c1" default:"required"`
 	ZeroInitResidual bool    `yaml:"zero_init_residual" doc:"start the last batch norm of every residual block at scale 0, so that blocks begin as identities"`
 	FCStd            float64 `yaml:"fc_std" doc:"standard deviation of the last layer's initial weights, normal around 0, with biases of 0; 0: PyTorch's default"`
+	Weights          string  `yaml:"weights" doc:"safetensors file, checkpoint or run to start from, with PyTorch's names of tensors (torchvision's, timm's); the last layer starts anew where the number of classes differs"`
 }
 
 // Train holds the length of the run and what belongs to no other part.

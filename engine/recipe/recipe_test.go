@@ -66,7 +66,7 @@ methods:
 	want := &Recipe{
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20, 64, 72, 0.25, 0.2, 3, 1.5, "go"},
-		Model:      Model{"m", true, 0.01},
+		Model:      Model{"m", true, 0.01, ""},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},

@@ -52,6 +52,7 @@ func (r *Recipe) Validate() error {
 	c.data(&r.Data)
 	c.want(r.Model.Name != "", "model.name is missing: name a network, such as resnet20")
 	c.want(r.Model.FCStd >= 0 && finite(r.Model.FCStd), "model.fc_std %v is no standard deviation: use a number above 0, such as 0.01, or 0 for the default", r.Model.FCStd)
+	c.want(r.Model.Weights == "" || !r.Model.ZeroInitResidual, "model.zero_init_residual true contradicts model.weights: blocks begin as the file has them; leave one out")
 	c.train(&r.Train)
 	c.want(r.Train.OnAnomaly != "rollback" || r.Checkpoint.EveryUpdates > 0, "train.on_anomaly rollback goes back to checkpoints by checkpoint.every_updates, which is 0: set it, as to 100")
 	c.batch(&r.Batch)

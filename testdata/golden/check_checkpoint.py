@@ -120,6 +120,18 @@ def top_eigenvalue(model, x, y, dtype, tolerance, limit, seed):
     return {"value": float(value), "products": products, "residual": residual, "converged": residual < tolerance}
 
 
+def eigenvectors(model, x, y, path):
+    """What PyTorch finds of eigenvectors that Broadside wrote: (Rayleigh quotient, relative residual) of each."""
+    model = model.double()
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(F.cross_entropy(model(x.double()), y), parameters, create_graph=True)
+    flat = torch.cat([g.flatten() for g in gradient])
+    for v in torch.from_numpy(np.load(path)).double():
+        hv = torch.cat([h.flatten() for h in torch.autograd.grad(flat, parameters, v, retain_graph=True)])
+        value = torch.dot(v, hv) / torch.dot(v, v)
+        yield {"value": float(value), "residual": float((hv - value * v).norm() / value.abs())}
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=pathlib.Path)
@@ -134,6 +146,7 @@ def parse():
     parser.add_argument("--tolerance", type=float, default=1e-4, help="relative residual at which to stop")
     parser.add_argument("--max-products", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--eigenvectors", type=pathlib.Path, metavar="FILE", help="what `broadside curvature --eigenvectors` wrote")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.set is None:
@@ -153,6 +166,8 @@ def main():
             name: top_eigenvalue(model, x, y, getattr(torch, name), options.tolerance, options.max_products, options.seed)
             for name in (["float32", "float64"] if options.dtype == "both" else [options.dtype])
         }
+        if options.eigenvectors:
+            result["eigenvectors"] = list(eigenvectors(model, x, y, options.eigenvectors))
     if options.json:
         print(json.dumps(result))
         return
@@ -161,6 +176,8 @@ def main():
     for name, e in result.get("top_eigenvalue", {}).items():
         print(f"top eigenvalue ({name}, {options.samples} samples) {e['value']:.6g}  products {e['products']}"
               f"  relative residual {e['residual']:.1e}{'' if e['converged'] else '  NOT CONVERGED'}")
+    for i, e in enumerate(result.get("eigenvectors", []), 1):
+        print(f"eigenvector {i}: Rayleigh quotient {e['value']:.6g}, relative residual {e['residual']:.1e}")
 
 
 if __name__ == "__main__":

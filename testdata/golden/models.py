@@ -499,24 +499,81 @@ IMAGENET_RESNETS = {
     18: (BasicBlock, [2, 2, 2, 2]),
     34: (BasicBlock, [3, 4, 6, 3]),
     50: (Bottleneck, [3, 4, 6, 3]),
+    101: (Bottleneck, [3, 4, 23, 3]),
 }
 
 
+class Local(nn.Module):
+    """Layers that learn by heads of their own; the logits are the logarithms of the heads' mean probabilities."""
+
+    def forward(self, x):
+        features = []
+        for i in range(1, 4):
+            x = self.features(i, x)
+            features.append(x.flatten(1))
+        heads = (self.get_submodule(f"head{i + 1}")(f) for i, f in enumerate(features))
+        return sum(F.softmax(h, 1) for h in heads).div(3).log()
+
+
+class CaFo(Local):
+    """Three blocks of 32, 128 and 512 channels with heads without bias, for 32x32 images."""
+
+    def __init__(self, classes):
+        super().__init__()
+        channels = 3
+        for i, k in enumerate([32, 128, 512], 1):
+            self.add_module(f"block{i}", nn.ModuleDict({"conv": nn.Conv2d(channels, k, 3, 1, 1), "bn": nn.BatchNorm2d(k)}))
+            self.add_module(f"head{i}", nn.Linear(k * (32 >> i) ** 2, classes, bias=False))
+            channels = k
+
+    def features(self, i, x):
+        block = self.get_submodule(f"block{i}")
+        return block["bn"](F.max_pool2d(F.relu(block["conv"](x)), 2))
+
+
+class LocalMLP(Local):
+    """Three hidden layers of 512, for 28x28 images."""
+
+    def __init__(self, classes):
+        super().__init__()
+        for i in range(1, 4):
+            self.add_module(f"fc{i}", nn.Linear(512 if i > 1 else 784, 512))
+            self.add_module(f"head{i}", nn.Linear(512, classes))
+
+    def features(self, i, x):
+        return F.relu(self.get_submodule(f"fc{i}")(x.flatten(1)))
+
+
+class LocalCNN(Local):
+    """Three convolutions of 32, 64 and 128 channels, for 32x32 images."""
+
+    def __init__(self, classes):
+        super().__init__()
+        channels = 3
+        for i, k in enumerate([32, 64, 128], 1):
+            self.add_module(f"conv{i}", nn.Conv2d(channels, k, 3, 1, 1))
+            self.add_module(f"head{i}", nn.Linear(k * (32 >> i) ** 2, classes))
+            channels = k
+
+    def features(self, i, x):
+        return F.max_pool2d(F.relu(self.get_submodule(f"conv{i}")(x)), 2)
+
+
 SQUEEZENEXT = {7: [1, 2, 1, 1], 23: [6, 6, 8, 1]}
-IMAGENET = ("resnet18", "resnet34", "resnet50", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nf-resnet50",
+IMAGENET = ("resnet18", "resnet34", "resnet50", "resnet101", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nf-resnet50",
             "nf-resnet101")
 
 
 def build(name, classes=10):
     """Builds a model by name.
 
-    c1, c2, f1; resnet18, resnet34, resnet50 (ImageNet stem), with the suffix -cifar for the small
+    c1, c2, f1; resnet18, resnet34, resnet50, resnet101 (ImageNet stem), with the suffix -cifar for the small
     stem; resnet9; any other resnetD with D = 6n+2; nf-resnet50, nf-resnet101, any other nf-resnetD with
     D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4; vggD and vggD-cifar; alexnet and its variants;
-    squeezenext23, squeezenext23-2x; 2conv3dense.
+    squeezenext23, squeezenext23-2x; 2conv3dense; cafo3, local-mlp, local-cnn.
     """
     shallow = {"c1": C1, "c2": C2, "f1": F1, "2conv3dense": TwoConvThreeDense, "resnet9": ResNet9,
-               "alexnet": alexnet}
+               "alexnet": alexnet, "cafo3": CaFo, "local-mlp": LocalMLP, "local-cnn": LocalCNN}
     if name in shallow:
         return shallow[name](classes)
     if name.startswith("vgg"):
@@ -546,7 +603,7 @@ def build(name, classes=10):
 
 def input_shape(name):
     """Shape [channels, height, width] of one input image of the named model."""
-    if name == "f1":
+    if name in ("f1", "local-mlp"):
         return (1, 28, 28)
     return (3, 224, 224) if name in IMAGENET else (3, 32, 32)
 
