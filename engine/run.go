@@ -127,12 +127,15 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 		return nil, err
 	}
 	err = t.train(ctx)
-	if unwritten := run.wait(); unwritten != nil && !errors.Is(err, unwritten) {
+	unwritten := run.wait()
+	switch {
+	case err == nil:
+		err = f.agree(unwritten)
+	case unwritten != nil && !errors.Is(err, unwritten):
 		err = errors.Join(unwritten, err)
-		return nil, err
 	}
 	if err != nil {
-		if errors.Is(err, context.Canceled) { // and not a failure on the way out
+		if unwritten == nil && errors.Is(err, context.Canceled) { // and not a failure on the way out
 			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
 		return nil, err
