@@ -79,9 +79,7 @@ func TestDocumentedCommands(t *testing.T) {
 	lines := map[string][]string{}
 	for _, path := range documents {
 		for _, block := range fence.FindAllStringSubmatch(read(t, path), -1) {
-			for _, line := range strings.Split(strings.ReplaceAll(block[1], "\\\n", " "), "\n") {
-				lines[path] = append(lines[path], line)
-			}
+			lines[path] = append(lines[path], strings.Split(strings.ReplaceAll(block[1], "\\\n", " "), "\n")...)
 		}
 	}
 	t.Chdir(t.TempDir())

@@ -373,13 +373,12 @@ func TestShards(t *testing.T) {
 			t.Errorf("images %v of classes %v to test on", got, pair.Test.Labels)
 		}
 	}
-	one := map[string][]byte{}
 	for _, name := range []string{"a.tar", "part-7.tar"} {
 		var members []member
 		for i := range 16 {
 			members = append(members, member{fmt.Sprintf("%02d.png", i), picture(t, "png", byte(i))}, member{fmt.Sprintf("%02d.cls", i), []byte(fmt.Sprint(i % 2))})
 		}
-		one = map[string][]byte{name: archive(t, members...)}
+		one := map[string][]byte{name: archive(t, members...)}
 		pair, err := loadShards(mapFolder(one), imageBase, someFiles())
 		if err != nil {
 			t.Fatal(err)
