@@ -13,7 +13,7 @@ func (c control) Layers() (out []methods.Layer) {
 	params := c.t.fleet.net.Params
 	for _, l := range c.t.fleet.net.Layers() {
 		p := params[l.Weight]
-		out = append(out, methods.Layer{Tensor: l.Weight, Linear: l.Linear, Bias: l.Bias >= 0, Frozen: p.Frozen,
+		out = append(out, methods.Layer{Tensor: l.Weight, BiasTensor: max(l.Bias, 0), Linear: l.Linear, Bias: l.Bias >= 0, Frozen: p.Frozen,
 			H: l.In.H, W: l.In.W, C: l.In.C, K: p.K, R: p.R, S: p.S, PadH: l.Window.PadH, PadW: l.Window.PadW})
 	}
 	return out
@@ -24,9 +24,12 @@ func (c control) Layers() (out []methods.Layer) {
 func (c control) ReadInputs(r methods.Reading, visit func(methods.LayerInputs) error) error {
 	t, f := c.t, c.t.fleet
 	j := newReading(f, r.Layers)
-	if r.Samples > 0 {
+	switch {
+	case r.Update:
+		j.draw, j.augment, j.indices = t.recent.draw, t.recent.augment, slices.Clone(t.recent.indices)
+	case r.Samples > 0:
 		j.draw, j.augment, j.indices = methods.Draw{Seed: t.cfg.seed, Epoch: t.phaseEpoch()}, t.cfg.augment, t.comingSamples(r.Samples)
-	} else {
+	default:
 		j.draw, j.indices = methods.Draw{Seed: t.cfg.seed}, firstSamples(f.train.set.Len())
 	}
 	for len(j.indices) > 0 {
@@ -38,6 +41,14 @@ func (c control) ReadInputs(r methods.Reading, visit func(methods.LayerInputs) e
 		}
 	}
 	return nil
+}
+
+// Tensor returns a parameter tensor's values.
+func (c control) Tensor(tensor int) ([]float32, error) {
+	p := c.t.fleet.net.Params[tensor]
+	out := make([]float32, p.Size())
+	c.t.fleet.params.ReadFloats(p.Offset, out)
+	return out, kernels.Sync(c.t.fleet.dev)
 }
 
 // SetTensor replaces a parameter tensor's values.

@@ -62,6 +62,7 @@ var settings = map[string]string{
 	"regime":      "regime: {base_batch: 32, longer: true}",
 	"sam":         "sam: {rho: 2, adaptive: true, interval: 2}",
 	"sgs":         "sgs: {every: 1, samples: 64}",
+	"sibp":        "sibp: {iterations: 2}",
 	"smallloss":   "smallloss: {keep: 0.5}",
 	"structure":   "structure: {every: 2, per_tensor: true}",
 	"swap":        "swap: {stop_accuracy: 0.3, workers: 2, epochs: 1, batch: 32, lr: 0.02, keep_momentum: true}",
@@ -69,7 +70,7 @@ var settings = map[string]string{
 }
 
 // needs are changes of the small recipe that a method asks for.
-var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "cafo": {"model.name=cafo3"}, "forwardgrad": {"model.name=local-cnn"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
+var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "cafo": {"model.name=cafo3"}, "forwardgrad": {"model.name=local-cnn"}, "sibp": {"model.name=mlp-12", "batch.drop_last=true"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{

@@ -26,6 +26,7 @@ func TestParameterCounts(t *testing.T) {
 		{"c1", cifar, 10, 1756682},
 		{"c2", cifar, 10, 1148746},
 		{"cafo3", cifar, 10, 875328},
+		{"mlp-500", graph.Dims{H: 28, W: 28, C: 1}, 10, 648010},
 		{"f1", mnist, 10, 1462794},
 		{"local-cnn", cifar, 10, 236638},
 		{"local-mlp", mnist, 10, 942622},

@@ -4,6 +4,7 @@ package methods
 // layer's R and S are H and W.
 type Layer struct {
 	Tensor       int // the weight, of Training.Tensors
+	BiasTensor   int // the bias, if it has one
 	Linear, Bias bool
 	Frozen       bool // its weight is
 	H, W, C      int
@@ -17,6 +18,9 @@ type Reading struct {
 	// Samples are the first of the epoch to come, augmented as they will be; a last leaf is whole. 0: all of the training
 	// set in its order, not augmented.
 	Samples int
+	// Update wants the samples of the update just made instead, as it had them; with batch.drop_last true they are all
+	// of one epoch.
+	Update bool
 }
 
 // LayerInputs are what a layer is given of a leaf.

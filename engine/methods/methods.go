@@ -55,7 +55,8 @@ type Training interface {
 	// ReadInputs runs training samples through the network, by the running statistics, and visits the inputs of layers, leaf
 	// by leaf in order. They are good until visit returns. All processes read all of them.
 	ReadInputs(r Reading, visit func(LayerInputs) error) error
-	// SetTensor replaces the values of a parameter tensor, by its number among Tensors.
+	// Tensor returns a copy of a parameter tensor's values, by its number among Tensors; SetTensor replaces them.
+	Tensor(tensor int) ([]float32, error)
 	SetTensor(tensor int, values []float32) error
 }
 

@@ -31,6 +31,7 @@ import (
 	_ "broadside/engine/methods/regime"
 	_ "broadside/engine/methods/sam"
 	_ "broadside/engine/methods/sgs"
+	_ "broadside/engine/methods/sibp"
 	_ "broadside/engine/methods/smallloss"
 	_ "broadside/engine/methods/structure"
 	_ "broadside/engine/methods/swap"
