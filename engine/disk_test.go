@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/internal/durable"
@@ -78,6 +79,25 @@ func TestEveryCallThatChangesAFileFails(t *testing.T) {
 		if ended == 0 {
 			t.Error("no failure was noticed")
 		}
+	}
+}
+
+// A slow disk slows a run down, no more: checkpoints are written beside training, and the watchdog sees headway.
+func TestSlowDisk(t *testing.T) {
+	whole, slow := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "run")
+	if err := trainOrResume(whole, faultRecipe(t)); err != nil {
+		t.Fatal(err)
+	}
+	durable.SetFault(func(string, string) error {
+		time.Sleep(50 * time.Millisecond)
+		return nil
+	})
+	defer durable.SetFault(nil)
+	if _, err := Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 1, RunDir: slow, StepTimeout: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if d := difference(lastCheckpoint(t, whole), lastCheckpoint(t, slow)); d != "" {
+		t.Error(d)
 	}
 }
 
