@@ -131,11 +131,13 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 	switch {
 	case err == nil:
 		err = f.agree(unwritten)
+	case unwritten != nil && errors.Is(err, context.Canceled):
+		err = unwritten
 	case unwritten != nil && !errors.Is(err, unwritten):
 		err = errors.Join(unwritten, err)
 	}
 	if err != nil {
-		if unwritten == nil && errors.Is(err, context.Canceled) { // and not a failure on the way out
+		if errors.Is(err, context.Canceled) { // and not a failure on the way out
 			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
 		return nil, err
