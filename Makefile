@@ -51,7 +51,7 @@ lint: ## formatting and static analysis
 UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=undefined
 
 test-sanitize: ## the C++ kernels and the cgo layer under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
-	CGO_CFLAGS="-O2 -g $(UNDEFINED)" CGO_CXXFLAGS="-g $(UNDEFINED)" CGO_LDFLAGS="$(UNDEFINED)" ASAN_OPTIONS=detect_leaks=0 \
+	CGO_CFLAGS="-O2 -g $(UNDEFINED)" CGO_CXXFLAGS="-g $(UNDEFINED)" CGO_LDFLAGS="$(UNDEFINED)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
 	CGO_CFLAGS="-O2 -g -fsanitize=thread" CGO_CXXFLAGS="-g -fsanitize=thread" CGO_LDFLAGS="-fsanitize=thread" \
 		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
