@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -28,6 +29,10 @@ const (
 	exitHang        = 4 // training came to a standstill
 	exitInterrupted = 130
 )
+
+// causeGrace is how long a process that only heard of a failure waits for the one that knows the cause to tell it and
+// end: a launcher ends all processes with the first that does.
+const causeGrace = 10 * time.Second
 
 func main() { os.Exit(command(os.Args[1:])) }
 
@@ -71,6 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "broadside: %v (see '%s --help')\n", err, usage.command)
 		return exitUsage
 	case engine.Elsewhere(err):
+		time.Sleep(causeGrace)
 		return exitDevice
 	case errors.As(err, &apart), errors.As(err, &device):
 		fmt.Fprintln(stderr, "broadside:", err)
