@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -207,6 +208,7 @@ type updater struct {
 	slots   []kernels.Memory
 	vectors []kernels.Memory
 	cells   []float32 // what is written to hyper
+	norm    float64   // of the update's mean gradient, where it was measured, or 0
 }
 
 func newUpdater(f *fleet, rule optim.Rule, list []method) (*updater, error) {
@@ -284,6 +286,7 @@ func (u *updater) bind(sum kernels.Memory) {
 // is an *anomaly if the update is not to be made.
 func (u *updater) update(number, leaves, samples int, lr float64) error {
 	f := u.fleet
+	u.norm = 0
 	sum, err := u.reduce(leaves)
 	if err != nil {
 		return err
@@ -298,6 +301,7 @@ func (u *updater) update(number, leaves, samples int, lr float64) error {
 	if err := u.steps.gradient(sum, samples); err != nil {
 		return err
 	}
+	u.norm = cmp.Or(u.norm, u.steps.norm())
 	if err := u.damping.apply(sum); err != nil {
 		return err
 	}
@@ -333,7 +337,7 @@ func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := u.guard.check(sum); err != nil {
+	if u.norm, err = u.guard.check(sum); err != nil {
 		return nil, err
 	}
 	return sum, u.moments.readSum(sum)

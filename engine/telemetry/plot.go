@@ -7,7 +7,6 @@ import (
 	"html"
 	"html/template"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -165,7 +164,7 @@ func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 		line.StepStyle = plotter.MidStep
 	}
 	p.Add(line)
-	if !s.thin && !slices.ContainsFunc(c.series, func(s series) bool { return len(s.points) > 30 }) {
+	if !s.thin && len(s.points) <= 30 {
 		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, 2
 		p.Add(dots)
 	}
