@@ -191,6 +191,49 @@ func TestPageInABrowser(t *testing.T) {
 	})
 }
 
+// A run's curves, its line in the list and its bar move within an epoch, and go back with a run that resumes.
+func TestCurvesMoveWithinAnEpochInABrowser(t *testing.T) {
+	dir := t.TempDir()
+	live := begin(t, filepath.Join(dir, "live"), recipeA)
+	live.updates(1, 2)
+	done := begin(t, filepath.Join(dir, "older"), recipeB) // without records of updates
+	done.epochs(1, 3)
+	done.end(3)
+	page := serving(t, watched(t, dir), local)
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(page))
+	label := `[...document.querySelectorAll('#plots figure')].find((f) => f.innerText.startsWith('Train loss'))?.querySelector('svg.chart').getAttribute('aria-label') ?? ''`
+	bar := `document.querySelector('#runs li.running progress').value.toFixed(4)`
+
+	becomes(b, dots("Train loss"), "2 3")
+	becomes(b, label, "Train loss over epochs. live: 2.8000 at epoch 0.2, from 2.8000 to 2.9000; older: 0.6667 at epoch 3, from 0.6667 to 2.0000.")
+	becomes(b, line("live"), "live running epoch 0/8 · loss 2.8000 · 8s left")
+	becomes(b, bar, "0.0250")
+	becomes(b, dots("Test accuracy"), "3")
+	live.updates(3, 5)
+	becomes(b, dots("Train loss"), "5 3")
+	becomes(b, dots("Learning rate"), "5 3")
+	becomes(b, dots("Gradient norm"), "")
+	becomes(b, bar, "0.0625")
+	live.append(telemetry.Event{Type: telemetry.TypeUpdate, Updates: 6, WallSeconds: 0.6, Update: telemetry.Update{EpochFraction: 0.6, SamplesSeen: 384, Loss: 2.4, Batch: 64, LR: 0.06, ImagesPerSecond: 640, GradientNorm: 1.5}})
+	becomes(b, dots("Gradient norm"), "1")
+	live.updates(7, 10)
+	live.epochs(1, 1)
+	becomes(b, dots("Test accuracy"), "1 3")
+	becomes(b, dots("Train loss"), "10 3")
+	becomes(b, line("live"), "live running epoch 1/8 · 50.00% · batch 64 · 7s left")
+	eval[any](b, `document.querySelector('input[name=axis][value=updates]').click()`)
+	live.updates(11, 14)
+	becomes(b, label, "Train loss over updates. live: 1.6000 at update 14, from 1.6000 to 2.9000; older: 0.6667 at update 30, from 0.6667 to 2.0000.")
+	if err := live.log.TruncateAfter(12); err != nil {
+		t.Fatal(err)
+	}
+	live.append(telemetry.Event{Type: telemetry.TypeResume, Epoch: 1, Updates: 12})
+	becomes(b, dots("Train loss"), "12 3")
+	live.updates(13, 13)
+	becomes(b, label, "Train loss over updates. live: 1.7000 at update 13, from 1.7000 to 2.9000; older: 0.6667 at update 30, from 0.6667 to 2.0000.")
+}
+
 // A page whose server goes away says so, and goes on by itself when it is back.
 func TestServerComesBackInABrowser(t *testing.T) {
 	dir := t.TempDir()
