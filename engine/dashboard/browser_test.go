@@ -288,7 +288,8 @@ func TestLoginInABrowser(t *testing.T) {
 	becomes(b, `document.cookie`, "") // no script reads the session
 }
 
-// The page has no fault that axe-core finds, in light, dark and on a phone. bench/accessibility.sh gets axe-core.
+// The page, a report and a comparison have no fault that axe-core finds, in light, dark and on a phone. bench/accessibility.sh
+// gets axe-core.
 func TestAccessibility(t *testing.T) {
 	path := os.Getenv("BROADSIDE_AXE")
 	if path == "" {
@@ -299,22 +300,29 @@ func TestAccessibility(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	begin(t, filepath.Join(dir, "live"), recipeA).epochs(1, 4)
-	begin(t, filepath.Join(dir, "done"), recipeB).end(3)
+	live, done := begin(t, filepath.Join(dir, "live"), recipeA), begin(t, filepath.Join(dir, "done"), recipeB)
+	live.epochs(1, 4)
+	live.updates(41, 45)
+	live.append(telemetry.Event{Type: telemetry.TypeGrowth, Epoch: 4, Updates: 45, From: 64, To: 128, Trigger: "duration"})
+	live.append(telemetry.Event{Type: telemetry.TypeAnomaly, Epoch: 4, Updates: 45, Message: "the loss is NaN"})
+	live.append(telemetry.Event{Type: telemetry.TypePhase, Epoch: 4, Updates: 45, Phase: "average"})
+	done.epochs(1, 3)
+	done.end(3)
 	write(t, filepath.Join(dir, "done/checkpoints/step-000000030.safetensors"), "x")
 	write(t, filepath.Join(dir, "done/curvature.json"), `{"samples":32,"batch_norm":"eval","eigenvalues":[{"value":2,"iterations":3,"converged":true}],
 		"density":{"runs":[{"nodes":[-1,0,4],"weights":[0.1,0.6,0.3]}],"mean":1.1},"landscape":{"offsets":[-1,0,1],"losses":[[3,1,3],[2,1,2],[4,2,4]]}}`)
 	write(t, filepath.Join(dir, "bad", telemetry.EventsFile), "nonsense\n{}\n")
+	files := filePages(t, dir)
 	page := serving(t, watched(t, dir), local)
 	b := newBrowser(t)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{1280, 390} {
-			for _, path := range []string{"/?run=live&run=done", "/login.html"} {
+			for _, path := range append([]string{page + "/?run=live&run=done", page + "/login.html"}, files...) {
 				b.prefer("prefers-color-scheme", scheme)
-				b.do(chromedp.EmulateViewport(width, 900), chromedp.Navigate(page+path))
-				if path != "/login.html" {
+				b.do(chromedp.EmulateViewport(width, 900), chromedp.Navigate(path))
+				if strings.Contains(path, "?run=") {
 					becomes(b, `document.querySelectorAll('#landscapes figure').length`, 1)
-					becomes(b, dots("Test accuracy"), "4")
+					becomes(b, dots("Test accuracy"), "4 3")
 				}
 				eval[any](b, `document.querySelectorAll('details').forEach((d) => { d.open = true; }); document.querySelector('.reader')?.focus()`)
 				eval[any](b, string(axe)+"; 0")
@@ -327,4 +335,26 @@ func TestAccessibility(t *testing.T) {
 			}
 		}
 	}
+}
+
+// filePages are the addresses of the pages that broadside writes about the runs live and done of a folder.
+func filePages(t *testing.T, dir string) []string {
+	t.Helper()
+	runs := []string{filepath.Join(dir, "live"), filepath.Join(dir, "done")}
+	var pages []string
+	for _, run := range runs {
+		if err := telemetry.Report(run); err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, "file://"+filepath.Join(run, telemetry.ReportFile))
+	}
+	c, err := telemetry.Compare(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "compare.html")
+	if err := c.WritePage(path); err != nil {
+		t.Fatal(err)
+	}
+	return append(pages, "file://"+path)
 }

@@ -157,8 +157,11 @@ func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 		index = s.index - 1
 	}
 	line.Color, line.Dashes, line.Width = t.seriesColor(index), seriesDashes(index), 1.6
-	if s.thin {
+	switch {
+	case s.thin:
 		line.Width = 0.7
+	case len(s.points) > 150: // of updates: they would run into each other
+		line.Width = 1
 	}
 	if s.steps {
 		line.StepStyle = plotter.MidStep
