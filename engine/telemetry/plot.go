@@ -160,7 +160,7 @@ func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 	switch {
 	case s.thin:
 		line.Width = 0.7
-	case len(s.points) > 150 && !s.steps: // of updates: they would run into each other
+	case len(s.points) > 150 && !s.steps && !c.plain: // losses of updates would run into each other
 		line.Width = 1
 	}
 	if s.steps {
