@@ -17,6 +17,8 @@ const (
 	displaces                   // computes a second gradient
 	scales                      // measures the gradients of single copies
 	replicates                  // trains replicas after the recipe's own epochs
+	searches                    // searches for the learning rate along the gradient
+	transforms                  // changes the gradient
 )
 
 const views = copies | selects | twins | replays
@@ -30,6 +32,8 @@ var apart = []struct {
 	{displaces, twins | replays, "a second gradient is computed for plain leaves only"},
 	{displaces, scales, "the gradients of single copies are those of the first one"},
 	{replicates, views, "replicas train on plain leaves only"},
+	{searches, copies | twins | replays | scales, "a learning rate is searched for on plain leaves only"},
+	{searches, transforms, "a learning rate is searched for along the gradient as it is"},
 }
 
 // roleOf asks a method that is ready to train.
@@ -54,6 +58,12 @@ func roleOf(m methods.Method) (r role) {
 	}
 	if _, ok := m.(methods.Replicator); ok {
 		r |= replicates
+	}
+	if _, ok := m.(methods.Searcher); ok {
+		r |= searches
+	}
+	if _, ok := m.(methods.Transformer); ok {
+		r |= transforms
 	}
 	return r
 }
