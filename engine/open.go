@@ -238,6 +238,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
 	}
+	t.early = newEarly(t.methods)
 	if err := t.openPhases(); err != nil {
 		return nil, nil, err
 	}

@@ -19,6 +19,7 @@ const (
 	replicates                  // trains replicas after the recipe's own epochs
 	searches                    // searches for the learning rate along the gradient
 	transforms                  // changes the gradient
+	stops                       // may end the recipe's training
 )
 
 const views = copies | selects | twins | replays
@@ -33,6 +34,7 @@ var apart = []struct {
 	{displaces, scales, "the gradients of single copies are those of the first one"},
 	{replicates, views, "replicas train on plain leaves only"},
 	{searches, copies | twins | replays | scales, "a learning rate is searched for on plain leaves only"},
+	{replicates, stops, "both decide when the recipe's own epochs end"},
 	{searches, transforms, "a learning rate is searched for along the gradient as it is"},
 }
 
@@ -61,6 +63,9 @@ func roleOf(m methods.Method) (r role) {
 	}
 	if _, ok := m.(methods.Searcher); ok {
 		r |= searches
+	}
+	if _, ok := m.(methods.Stopper); ok {
+		r |= stops
 	}
 	if _, ok := m.(methods.Transformer); ok {
 		r |= transforms

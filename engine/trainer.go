@@ -37,6 +37,7 @@ import (
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
+//	    end training with the epoch before        (methods.Stopper)
 //	the same for other phases, average           (methods.Replicator)
 //
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
@@ -49,6 +50,7 @@ type trainer struct {
 	copyNorms *copyNorms  // nil where the norms of copies do not matter
 	line      *lineSearch // nil where no method searches for the learning rate
 	phases    *phases     // nil without phases after the recipe's
+	early     *early      // nil where no method may end training early
 	sampler   leafOrder
 	schedule  schedule.Schedule
 	methods   []method
@@ -133,6 +135,8 @@ type progress struct {
 	Best         float64 `json:"best_test_accuracy"`
 	WallSeconds  float64 `json:"wall_seconds"`
 	WaitSeconds  float64 `json:"wait_seconds,omitempty"` // of these, for data
+
+	Stopped string `json:"stopped,omitempty"` // why training has ended before its time
 
 	Watch watched `json:"watch,omitzero"` // of the guard against anomalies
 }
@@ -434,7 +438,10 @@ func (t *trainer) endEpoch() error {
 	record.HVPs = t.at.HVPs
 	record.WallSeconds = t.wall()
 	t.startEpoch()
-	return t.sink.Epoch(record)
+	if err := t.sink.Epoch(record); err != nil {
+		return err
+	}
+	return t.stopEarly()
 }
 
 // turnEpoch goes to the start of the next epoch.
