@@ -94,16 +94,18 @@ func (m *Searching) backtrack(l methods.Line) (float64, error) {
 }
 
 // suggest finds the step to try next by the curvature along a step.
-func (m *Searching) suggest(t methods.Training, l methods.Line, rate float64) (err error) {
-	if m.state.Curvature, err = l.Curvature(rate); err != nil {
+func (m *Searching) suggest(t methods.Training, l methods.Line, rate float64) error {
+	curvature, err := l.Curvature(rate)
+	if err != nil || math.IsNaN(curvature) || math.IsInf(curvature, 0) { // a gradient may overflow where its loss does not
 		return err
 	}
+	m.state.Curvature = curvature
 	allowed, share := m.state.allowed(), float64(m.state.Samples)/float64(t.Samples())
 	if share >= 1 { // a batch of everything has no noise
 		allowed, share = 1, 1
 	}
-	if m.state.Samples > 0 && m.state.Curvature > 0 && allowed > 0 {
-		longer := allowed / (m.state.Curvature * rate)
+	if m.state.Samples > 0 && curvature > 0 && allowed > 0 {
+		longer := allowed / (curvature * rate)
 		m.state.Factor *= 1 - share + share*math.Min(longer, 1<<mostHalvings) // no more than a search can undo
 	}
 	return nil

@@ -31,6 +31,7 @@ type bowl struct {
 	rate   float64
 	trials int
 	broken error
+	steep  bool // its curvature is no number
 }
 
 func (b *bowl) at(rate float64) (loss float64) {
@@ -54,6 +55,9 @@ func (b *bowl) LossAt(rate float64) (float64, error) {
 	return b.at(rate), b.broken
 }
 func (b *bowl) Curvature(float64) (float64, error) {
+	if b.steep {
+		return math.Inf(1), b.broken
+	}
 	sum := 0.
 	for i, k := range b.k {
 		sum += k * k * k * b.w[i] * b.w[i]
@@ -137,6 +141,7 @@ func TestSuggestedStep(t *testing.T) {
 		"noise prevails":     {samples: 12500, variance: 3e5, norm2: 20, want: lr},
 		"no measurement":     {samples: 0, want: lr},
 		"negative curvature": {samples: 12500, norm2: 20, negative: true, want: lr},
+		"no curvature":       {samples: 12500, norm2: 20, want: lr},
 	} {
 		m := newSearching(t, "bb")
 		trace := c.variance
@@ -148,11 +153,15 @@ func TestSuggestedStep(t *testing.T) {
 		if c.negative {
 			b.k = []float64{-2, -1}
 		}
+		b.steep = name == "no curvature"
 		if got := m.on(t, b, lr); got != lr {
 			t.Errorf("%s: a step of %g; want %g", name, got, lr)
 		}
 		if got := lr * m.Factor(0); math.Abs(got-c.want) > 1e-12 {
 			t.Errorf("%s: the next step is %g; want %g", name, got, c.want)
+		}
+		if _, err := json.Marshal(m.State()); err != nil {
+			t.Errorf("%s: the state cannot be kept: %v", name, err)
 		}
 	}
 }
