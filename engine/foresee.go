@@ -40,7 +40,7 @@ func (w *worker) expect(r *resident, a augmentation, d methods.Draw, indices []i
 func (j *evaluation) gathers(w *worker) {
 	for i := range j.loss {
 		if j.owns(w, i) {
-			w.expect(j.on, augmentation{}, methods.Draw{Seed: j.seed}, j.samples(i))
+			w.expect(j.on, j.augment, j.draw, j.samples(i))
 		}
 	}
 }

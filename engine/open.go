@@ -144,7 +144,7 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
+	t.twice, t.copyNorms, t.line = newTwice(f, t.methods), newCopyNorms(t), newLine(t)
 	if err := f.checkMemory(t.plannedBatch(), t.vectors(r, rule)); err != nil {
 		return nil, err
 	}
@@ -165,13 +165,16 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err := t.copyNorms.alloc(); err != nil {
 		return nil, err
 	}
-	t.updater.norms = t.copyNorms
+	if err := t.line.alloc(); err != nil {
+		return nil, err
+	}
+	t.updater.norms, t.updater.line = t.copyNorms, t.line
 	return t, t.twice.alloc()
 }
 
 // vectors counts the memories of the parameters' size that training needs besides the gradient sums.
 func (t *trainer) vectors(r *recipe.Recipe, rule optim.Rule) int {
-	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors()
+	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors() + t.line.vectors()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
@@ -225,6 +228,9 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
+	if err := t.checkSearch(); err != nil {
+		return nil, nil, err
+	}
 	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
 	}
@@ -232,6 +238,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
 	}
+	t.early = newEarly(t.methods)
 	if err := t.openPhases(); err != nil {
 		return nil, nil, err
 	}
