@@ -30,7 +30,7 @@ type Data struct {
 	Normalize   string   `yaml:"normalize" doc:"none keeps pixels in [0, 1]; dataset subtracts the data set's mean and divides by its standard deviation"`
 	Pad         int      `yaml:"pad" doc:"zero pixels that pad_crop adds on each side before it crops"`
 	CutoutSize  int      `yaml:"cutout_size" doc:"side of the square that cutout erases, in pixels"`
-	AutoAugment string   `yaml:"autoaugment" doc:"policy of autoaugment, by the data set that it was learned on: imagenet, cifar10, svhn"`
+	AutoAugment string   `yaml:"autoaugment" doc:"policy of autoaugment, by the data set that it was learned on"`
 	TrainLimit  int      `yaml:"train_limit" doc:"use a class-balanced subset of so many training samples; 0 uses all"`
 	TestLimit   int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
 
