@@ -259,8 +259,9 @@ func TestViewsOfStreamedData(t *testing.T) {
 // Training foresees which leaves come next: but for the first of the run, no worker gets one that was not planned.
 func TestLeavesAreForeseen(t *testing.T) {
 	for _, sets := range [][]string{nil, {"batch.drop_last=true", "batch.size=96"}, {"batch.size=96"}, {"batch.sync_bn=true", "batch.ghost=32", "batch.size=96"},
-		{"methods=[batchaug: {copies: 3}]"}, {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [random_resized_crop]}]"}} {
-		r := parseRecipe(t, smallText, append(sets, "data.augment=[random_resized_crop]", "train.epochs=9")...)
+		{"methods=[batchaug: {copies: 3}]"}, {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [random_resized_crop]}]"}, {"data.augment=[autoaugment]"},
+		{"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [autoaugment]}]", "data.augment=[flip]"}} {
+		r := parseRecipe(t, smallText, append([]string{"data.augment=[random_resized_crop]", "train.epochs=9"}, sets...)...)
 		tr := startTrainer(t, r, smallPair(r), 2, &tape{})
 		s := tr.fleet.train.stream
 		for range 11 { // over the end of an epoch
