@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -89,5 +90,36 @@ func TestPoliciesNeedColours(t *testing.T) {
 				t.Errorf("%v, %d channels: %v", sets, channels, err)
 			}
 		}
+	}
+}
+
+// Images in a file that is mapped are painted where they lie, and are those of memory.
+func TestMappedImagesArePainted(t *testing.T) {
+	plain := &data.Pair{Train: synthetic(11*32, 8, 3, 4), Test: synthetic(50, 8, 3, 4)}
+	for _, set := range []*data.Set{plain.Train, plain.Test} {
+		set.Mean, set.Std = []float32{0.5, 0.5, 0.5}, []float32{1, 1, 1}
+	}
+	path := filepath.Join(t.TempDir(), "small.bspack")
+	if _, err := plain.Pack(path); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := data.Open(data.Spec{Name: "packed", Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [2]*checkpoint.Checkpoint
+	for i, pair := range []*data.Pair{plain, packed} {
+		r, s := smallRecipe(t, "autoaugment"), &tape{}
+		tr := startTrainer(t, r, pair, 2, s)
+		if inPlace := &tr.fleet.train.onHost().Images[0] == &pair.Train.Images[0]; inPlace != pair.Train.Mapped {
+			t.Errorf("images are mapped: %t; painted where they lie: %t", pair.Train.Mapped, inPlace)
+		}
+		if err := tr.train(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		got[i] = s.checkpoints[len(s.checkpoints)-1]
+	}
+	if d := difference(got[0], got[1]); d != "" || !packed.Train.Mapped {
+		t.Errorf("mapped %t: %s", packed.Train.Mapped, d)
 	}
 }
