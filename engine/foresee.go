@@ -32,7 +32,7 @@ func (r *resident) streams() bool { return r != nil && r.stream != nil }
 
 // expect notes that the worker is going to gather a leaf.
 func (w *worker) expect(r *resident, a augmentation, d methods.Draw, indices []int32) {
-	if r.streams() {
+	if r.paints(a) {
 		r.stream.feeds[w.id].coming.add(viewOf(a, d), indices)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"broadside/engine/collective/join"
 	"broadside/engine/collective/mpi"
 	"broadside/engine/data"
+	"broadside/engine/data/autoaugment"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
 	_ "broadside/engine/methods/all" // every method enrols itself
@@ -129,7 +130,7 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 	}
 	for r, set := range map[*resident]*data.Set{f.train: pair.Train, f.test: pair.Test} {
 		if set.Streamed() {
-			r.stream = newStream(set, len(f.workers), f.leaf.Capacity)
+			r.stream = newStream(set, mean, len(f.workers), f.leaf.Capacity)
 		}
 	}
 	if pair.Train.Source == nil {
@@ -143,6 +144,11 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	t, rule, err := planTrainer(f, r, s)
 	if err != nil {
 		return nil, err
+	}
+	for _, a := range []augmentation{t.cfg.augment, f.pair.viewed()} {
+		if err := f.paintFor(a); err != nil {
+			return nil, err
+		}
 	}
 	t.twice, t.copyNorms, t.line = newTwice(f, t.methods), newCopyNorms(t), newLine(t)
 	if err := f.checkMemory(t.plannedBatch(), t.vectors(r, rule)); err != nil {
@@ -234,6 +240,11 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
 	}
+	for _, a := range []augmentation{t.cfg.augment, f.pair.viewed()} {
+		if err := checkPaint(a, &f.train.set); err != nil {
+			return nil, nil, err
+		}
+	}
 	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
@@ -257,6 +268,8 @@ func augmentationOf(d recipe.Data) (a augmentation) {
 			a.cutout = d.CutoutSize
 		case "random_resized_crop":
 			a.cropArea = d.CropArea
+		case "autoaugment":
+			a.policy = autoaugment.ByName(d.AutoAugment)
 		}
 	}
 	return a

@@ -87,6 +87,10 @@ var variants = map[string][]string{
 	"sam, per lane":            {"methods=[sam: {rho: 2, per_lane: true}]"},
 	"smallloss, threshold":     {"methods=[smallloss: {rule: threshold, min_loss: 1.3}]", "batch.drop_last=true"},
 	"conadv, view":             {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
+	"conadv, autoaugment":      {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [pad_crop, flip, autoaugment, cutout]}]", "data.autoaugment=cifar10"},
+	"autoaugment":              {"data.augment=[pad_crop, flip, autoaugment, cutout]"},
+	"autoaugment, batchaug":    {"data.augment=[flip, autoaugment]", "methods=[" + settings["batchaug"] + "]"},
+	"streamed, autoaugment":    {"data.augment=[random_resized_crop, flip, autoaugment]"},
 	"drop_last":                {"batch.drop_last=true"},
 	"fold scaled":              {"batch.running=scaled"},
 	"fold mean":                {"batch.running=mean"},
@@ -625,7 +629,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "guarded", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "guarded", "sync_bn, absa", "autoaugment", "conadv, autoaugment"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})
