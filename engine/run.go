@@ -229,30 +229,33 @@ func (d *runDir) has(name string) bool {
 	return err == nil
 }
 
-// begin makes the directory, or brings the trainer to where the run stopped.
+// begin makes the directory, or brings the trainer to where the run stopped. The event log is open by then: it keeps other
+// processes out.
 func (d *runDir) begin(t *trainer, resume bool) (err error) {
-	event := telemetry.Event{Type: telemetry.TypeStart, Message: t.fleet.note}
-	if resume {
-		if event, err = d.resume(t); err != nil {
-			return err
-		}
-	} else {
+	if !resume {
 		if err := d.claim(); err != nil {
-			return err
-		}
-		if err := telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe); err != nil {
 			return err
 		}
 	}
 	if d.log, err = telemetry.OpenEventLog(d.path); err != nil {
 		return err
 	}
-	event.Epoch, event.Updates, event.WallSeconds = t.at.Epoch, t.at.Updates, t.at.WallSeconds
-	if err = d.log.TruncateAfter(t.at.Updates); err == nil {
-		err = d.Event(event)
+	defer func() {
+		if err != nil {
+			d.log.Close()
+		}
+	}()
+	event := telemetry.Event{Type: telemetry.TypeStart, Message: t.fleet.note}
+	if resume {
+		if event, err = d.resume(t); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		d.log.Close()
+	event.Epoch, event.Updates, event.WallSeconds = t.at.Epoch, t.at.Updates, t.at.WallSeconds
+	if err = d.log.TruncateAfter(t.at.Updates); err != nil {
+		return err
+	}
+	if err = d.Event(event); err != nil {
 		return err
 	}
 	d.log.Wall = t.wall
@@ -262,7 +265,7 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	return nil
 }
 
-// claim makes the directory. Of two runs that find a name free and begin at the same time one is refused.
+// claim makes the directory and writes the recipe. Of two runs that find a name free and begin at the same time one is refused.
 func (d *runDir) claim() error {
 	err := os.MkdirAll(filepath.Dir(d.path), 0o755)
 	if err == nil {
@@ -277,7 +280,7 @@ func (d *runDir) claim() error {
 	if err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	return nil
+	return telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe)
 }
 
 // openBoard has TensorBoard's curves drawn from so many updates on. The run can do without.

@@ -24,7 +24,7 @@ type EventLog struct {
 }
 
 // OpenEventLog opens events.jsonl of a run directory, and makes it if there is none. What a crash
-// left of a last line is removed.
+// left of a last line is removed. It fails while another process has it open.
 func OpenEventLog(runDir string) (*EventLog, error) {
 	l := &EventLog{path: filepath.Join(runDir, EventsFile), now: time.Now}
 	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
@@ -32,7 +32,10 @@ func OpenEventLog(runDir string) (*EventLog, error) {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
 	l.file = durable.File{File: file}
-	mark(file)
+	if err := mark(file); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("event log %s: %w", l.path, err)
+	}
 	lines, err := readLines(l.path)
 	if err == nil {
 		err = l.cut(lines, len(lines))

@@ -308,6 +308,9 @@ func TestWriting(t *testing.T) {
 	if !recent(file) {
 		t.Error("a new file is not recent")
 	}
+	if _, err := OpenEventLog(dir); err == nil || !strings.Contains(err.Error(), EventsFile) {
+		t.Errorf("opening it again: %v, want an error that names it", err)
+	}
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -317,4 +320,9 @@ func TestWriting(t *testing.T) {
 	if Writing(file) || recent(file) {
 		t.Error("somebody writes to a closed log")
 	}
+	again, err := OpenEventLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
 }
