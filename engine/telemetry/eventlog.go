@@ -146,7 +146,11 @@ func readLines(path string) ([]logLine, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []logLine
+	return parseLines(path, text)
+}
+
+// parseLines reads the text of an event log. What follows the last end of a line does not count.
+func parseLines(path string, text []byte) (out []logLine, err error) {
 	for at := 0; at < len(text); {
 		n := bytes.IndexByte(text[at:], '\n')
 		if n < 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"broadside/engine/curvature"
+	"broadside/engine/recipe"
 )
 
 //go:embed *.html.tmpl
@@ -71,7 +72,7 @@ func Report(runDir string) error {
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
-	recipe, err := os.ReadFile(filepath.Join(runDir, RecipeFile))
+	text, err := recipe.ReadFile(filepath.Join(runDir, RecipeFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
@@ -90,7 +91,7 @@ func Report(runDir string) error {
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
-	p.Recipe = string(recipe)
+	p.Recipe = string(text)
 	if err := writeEpochs(runDir, epochsOf(events)); err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
