@@ -13,6 +13,7 @@ import (
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/collective/join"
+	"broadside/engine/internal/durable"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 	"broadside/engine/telemetry/tensorboard"
@@ -264,7 +265,7 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 
 // claim makes the directory. Of two runs that find a name free and begin at the same time one is refused.
 func (d *runDir) claim() error {
-	err := os.MkdirAll(filepath.Dir(d.path), 0o755)
+	err := durable.MakeFolder(filepath.Dir(d.path))
 	if err == nil {
 		err = os.Mkdir(d.path, 0o755)
 	}
@@ -342,7 +343,7 @@ func setAside(found *checkpoint.Found) error {
 		if !newer || !strings.HasPrefix(e.Name(), "step-") || !strings.HasSuffix(e.Name(), ".safetensors") {
 			continue
 		}
-		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()+".unusable")); err != nil {
+		if err := durable.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()+".unusable")); err != nil {
 			return fmt.Errorf("setting an unusable checkpoint aside: %w", err)
 		}
 	}

@@ -26,12 +26,12 @@ type EventLog struct {
 // left of a last line is removed.
 func OpenEventLog(runDir string) (*EventLog, error) {
 	l := &EventLog{path: filepath.Join(runDir, EventsFile), now: time.Now}
-	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	file, err := durable.Append(l.path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
-	l.file = durable.File{File: file}
-	mark(file)
+	l.file = file
+	mark(file.File)
 	lines, err := readLines(l.path)
 	if err == nil {
 		err = l.cut(lines, len(lines))

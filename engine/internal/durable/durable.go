@@ -43,10 +43,7 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := Before("rename", path); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := Rename(temporary, path); err != nil {
 		return err
 	}
 	return SyncFolder(filepath.Dir(path))
@@ -78,6 +75,39 @@ func (f File) Sync() error {
 		return err
 	}
 	return f.File.Sync()
+}
+
+// Truncate cuts the file to a size.
+func (f File) Truncate(size int64) error {
+	if err := Before("truncate", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
+// Append opens a file to read it and to write to its end, and makes it if there is none.
+func Append(path string) (File, error) {
+	if err := Before("create", path); err != nil {
+		return File{}, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	return File{f}, err
+}
+
+// Rename renames a file.
+func Rename(from, to string) error {
+	if err := Before("rename", to); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// MakeFolder makes a folder, and those that it is in, where they are not there.
+func MakeFolder(path string) error {
+	if err := Before("make", path); err != nil {
+		return err
+	}
+	return os.MkdirAll(path, 0o755)
 }
 
 // SyncFolder makes a rename in the folder survive a power cut.
