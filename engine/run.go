@@ -214,11 +214,34 @@ func (d *runDir) check(resume bool) error {
 		if !d.has(telemetry.RecipeFile) {
 			return fmt.Errorf("%s holds no run to resume: leave out --resume to start one", d.path)
 		}
-		return nil
+		return d.checkOwn()
 	}
 	for _, name := range []string{telemetry.RecipeFile, telemetry.EventsFile, checkpointDir} {
 		if d.has(name) {
 			return fmt.Errorf("%s already holds a run (%s is there): resume it with --resume, or name another directory with --run", d.path, name)
+		}
+	}
+	return nil
+}
+
+// checkOwn refuses to go on with a run whose files lie elsewhere, as a link to them may say: whoever made the directory
+// would have this run write there.
+func (d *runDir) checkOwn() error {
+	for _, name := range []string{telemetry.RecipeFile, telemetry.EventsFile, checkpointDir} {
+		info, err := os.Lstat(filepath.Join(d.path, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("run directory: %w", err)
+		}
+		want, mode := "file", fs.FileMode(0)
+		if name == checkpointDir {
+			want, mode = "folder", fs.ModeDir
+		}
+		if info.Mode().Type() != mode {
+			return fmt.Errorf("%s is no %s of its own: a run writes to nothing outside of its directory; put the %s itself there",
+				filepath.Join(d.path, name), want, want)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // TemporaryMark comes between a file's final name and the writer's process id while it is written.
@@ -20,7 +21,7 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	if err := Before("create", path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
@@ -85,12 +86,12 @@ func (f File) Truncate(size int64) error {
 	return f.File.Truncate(size)
 }
 
-// Append opens a file to read it and to write to its end, and makes it if there is none.
+// Append opens a file to read it and to write to its end, and makes it if there is none. A link is not followed.
 func Append(path string) (File, error) {
 	if err := Before("create", path); err != nil {
 		return File{}, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW, 0o644)
 	return File{f}, err
 }
 
