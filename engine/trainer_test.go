@@ -28,7 +28,7 @@ import (
 // settings makes each method act within a few epochs of the small run below. A new method is enrolled
 // in every shared test by its line here; a test fails while it has none.
 var settings = map[string]string{
-	"abs":         "abs: {max_batch: 128, patience: 1, probe_every: 96}",
+	"abs":         "abs: {max_batch: 128, patience: 3, probe_every: 96}",
 	"absa":        "absa: {max_batch: 128, patience: 1, epsilon: 0.05, attack_fraction: 0.5}",
 	"adabatch":    "adabatch: {every: 1, warmup_epochs: 0}",
 	"advprop":     "advprop: {epsilon: 0.1, step: 0.05, iterations: 2}",
