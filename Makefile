@@ -67,12 +67,14 @@ soak: ## an hour of training in one process: memory, goroutines and open files m
 	@mkdir -p build
 	BROADSIDE_SOAK=$${BROADSIDE_SOAK:-1h} BROADSIDE_SOAK_CSV=$(CURDIR)/build/soak.csv go test -count=1 -v -timeout 5h -run '^TestSoak$$' ./engine
 
-sbom: build ## the modules in the program with versions and checksums, in build/sbom.json
+sbom: build ## the modules in the program with versions and checksums (CycloneDX), in build/sbom.json
 	@mkdir -p build
-	go version -m -json $(BIN) > build/sbom.json
+	go run ./deploy/sbom $(BIN) > build/sbom.json
 
-vuln: ## known vulnerabilities in the modules and in what is called of them; needs a network
-	go run $(GOVULNCHECK) ./...
+VULNDB := https://vuln.go.dev
+
+vuln: ## known vulnerabilities in the modules and in what is called of them; needs a network, or VULNDB=file:///COPY
+	go run $(GOVULNCHECK) -db $(VULNDB) ./...
 
 clean:
 	rm -rf bin build

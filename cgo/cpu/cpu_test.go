@@ -11,6 +11,7 @@ import (
 
 	"broadside/cgo/table"
 	"broadside/kernels"
+	_ "broadside/kernels/cpu/wide" // one more table
 	"broadside/kernels/philox"
 )
 

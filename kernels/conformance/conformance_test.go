@@ -8,6 +8,7 @@ import (
 
 	"broadside/cgo/cpu"
 	"broadside/kernels"
+	_ "broadside/kernels/cpu/wide" // one more table
 	"broadside/kernels/ref"
 )
 

@@ -6,7 +6,7 @@
 //	avx512bf16  avx512 with products of bfloat16 in hardware (AVX512_BF16)
 //	avx512      64-byte vectors, AVX-512 F, VL, DQ and BW
 //	avx2        32-byte vectors, AVX2 and FMA
-//	wide        avx512bf16's 64-byte vectors compiled for AVX2, so that any machine can test that code
+//	wide        avx512bf16's 64-byte vectors compiled for AVX2; only with package wide, for tests
 //	neon        16-byte vectors, every arm64 processor
 //	scalar      16-byte vectors of the base instruction set of other processors (SSE2 on x86-64)
 //
@@ -16,7 +16,7 @@
 package cpu
 
 // #cgo CPPFLAGS: -I${SRCDIR}/..
-// #cgo CXXFLAGS: -O3 -std=c++17 -fno-exceptions -fno-rtti -Wno-psabi
+// #cgo CXXFLAGS: -O3 -g1 -std=c++17 -fno-exceptions -fno-rtti -Wno-psabi
 // #cgo LDFLAGS: -Wl,--as-needed -lm
 // #include <stdlib.h>
 // #include "table.h"

@@ -20,7 +20,8 @@ bool supported(const bs_kernels *table) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (table == &bs_cpu_table_avx2 || table == &bs_cpu_table_wide) return avx2;
+  if (table == &bs_cpu_table_avx2) return avx2;
+  if (table == &bs_cpu_table_wide) return table && avx2;
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
   if (table == &bs_cpu_table_avx512) return avx512;

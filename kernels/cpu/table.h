@@ -16,7 +16,8 @@ extern const bs_kernels bs_cpu_table_neon;
 extern const bs_kernels bs_cpu_table_scalar;
 #endif
 #if defined(__x86_64__)
-extern const bs_kernels bs_cpu_table_avx2, bs_cpu_table_avx512, bs_cpu_table_avx512bf16, bs_cpu_table_wide;
+extern const bs_kernels bs_cpu_table_avx2, bs_cpu_table_avx512, bs_cpu_table_avx512bf16;
+extern const bs_kernels bs_cpu_table_wide __attribute__((weak)); /* its address is NULL without package wide */
 #endif
 
 /* Measuring, not part of the kernels' ABI. Each instruction set has a loop of multiply-adds in registers,
