@@ -55,9 +55,9 @@ RACES     := halt_on_error=1 allocator_may_return_null=1
 
 test-sanitize: ## the C++ kernels and the cgo layer under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	CGO_CFLAGS="-O2 -g $(UNDEFINED)" CGO_CXXFLAGS="-g $(UNDEFINED)" CGO_LDFLAGS="$(UNDEFINED)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
+		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu/...
 	TSAN_OPTIONS="$(RACES)" CGO_CFLAGS="-O2 -g $(THREADS)" CGO_CXXFLAGS="-g $(THREADS)" CGO_LDFLAGS="$(THREADS)" \
-		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
+		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu/...
 	@mkdir -p build
 	$(CXX) -std=c++17 -O1 -g $(THREADS) -Ikernels -o build/team kernels/cpu/testdata/team.cpp kernels/cpu/team.cpp kernels/cpu/run.cpp -lpthread
 	TSAN_OPTIONS="$(RACES)" build/team
