@@ -52,16 +52,32 @@ func TestEveryCallThatChangesAFileFails(t *testing.T) {
 	if _, err := diskRun(t, torn, calls/2, true); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("a run that is to stop halfway: %v", err)
 	}
+	resumed := copyOfRun(t, torn)
+	left, err := diskRun(t, resumed, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	want, files := lastCheckpoint(t, whole), listing(t, whole)
-	for _, from := range []string{"", torn} {
-		for _, stops := range []bool{false, true} {
-			failEveryCall(t, from, stops, want, files)
-		}
+	for _, stops := range []bool{false, true} {
+		failEveryCall(t, "", calls, stops, want, files)
+		failEveryCall(t, torn, left, stops, want, files)
 	}
 }
 
+// copyOfRun copies a run directory; of none it names a new one.
+func copyOfRun(t *testing.T, from string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "run")
+	if from != "" {
+		if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // failEveryCall fails the calls of a run that goes on from a copy of a directory, or begins where there is none.
-func failEveryCall(t *testing.T, from string, stops bool, want *checkpoint.Checkpoint, files string) {
+func failEveryCall(t *testing.T, from string, calls int64, stops bool, want *checkpoint.Checkpoint, files string) {
 	t.Helper()
 	step := int64(6)
 	switch {
@@ -70,22 +86,9 @@ func failEveryCall(t *testing.T, from string, stops bool, want *checkpoint.Check
 	case testing.Short():
 		step = 14
 	}
-	begin := func() string {
-		dir := filepath.Join(t.TempDir(), "run")
-		if from != "" {
-			if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return dir
-	}
-	calls, err := diskRun(t, begin(), 0, false)
-	if err != nil {
-		t.Fatal(err)
-	}
 	runs, ended := 0, 0
 	for n := int64(1); n <= calls; n += step {
-		dir := begin()
+		dir := copyOfRun(t, from)
 		_, err := diskRun(t, dir, n, stops)
 		if err != nil && !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("call %d of %d: error %v", n, calls, err)
