@@ -56,7 +56,7 @@ func (t *trainer) openCopies() error {
 			return fmt.Errorf("method %s: %d copies of every sample: there may be %d", m.info.Name, t.fleet.copies, maxCopies)
 		}
 		if t.fleet.copies > 1 && t.cfg.augment == (augmentation{}) {
-			return fmt.Errorf("method %s: %d copies of every sample would all be the same: data.augment is none; use pad_crop, flip or cutout",
+			return fmt.Errorf("method %s: %d copies of every sample would all be the same: data.augment is none; use pad_crop, flip, cutout or autoaugment",
 				m.info.Name, t.fleet.copies)
 		}
 	}

@@ -22,7 +22,8 @@ type evaluation struct {
 	indices []int32
 	kind    programKind
 	size    int            // samples of a leaf
-	seed    uint64         // of what is random in the program
+	augment augmentation   // of the samples
+	draw    methods.Draw   // of what is random
 	attack  methods.Attack // before it; none without samples
 	results
 }
@@ -48,7 +49,7 @@ func (j *evaluation) run(w *worker) error {
 			continue
 		}
 		indices := j.samples(i)
-		if err := w.gather(j.on, augmentation{}, methods.Draw{Seed: j.seed}, indices); err != nil {
+		if err := w.gather(j.on, j.augment, j.draw, indices); err != nil {
 			return err
 		}
 		if j.attack.Samples > 0 {

@@ -32,7 +32,7 @@ func (r *resident) streams() bool { return r != nil && r.stream != nil }
 
 // expect notes that the worker is going to gather a leaf.
 func (w *worker) expect(r *resident, a augmentation, d methods.Draw, indices []int32) {
-	if r.streams() {
+	if r.paints(a) {
 		r.stream.feeds[w.id].coming.add(viewOf(a, d), indices)
 	}
 }
@@ -40,7 +40,7 @@ func (w *worker) expect(r *resident, a augmentation, d methods.Draw, indices []i
 func (j *evaluation) gathers(w *worker) {
 	for i := range j.loss {
 		if j.owns(w, i) {
-			w.expect(j.on, augmentation{}, methods.Draw{Seed: j.seed}, j.samples(i))
+			w.expect(j.on, j.augment, j.draw, j.samples(i))
 		}
 	}
 }

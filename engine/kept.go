@@ -8,13 +8,15 @@ type keptJobs struct {
 	n    int
 }
 
-// keepJobs returns the jobs that are kept for a second gradient or for the norms of copies, or nil.
+// keepJobs returns the jobs that are kept for a second gradient, for the norms of copies or for a search, or nil.
 func (t *trainer) keepJobs() *keptJobs {
 	switch {
 	case t.twice != nil:
 		return t.twice.keptJobs
 	case t.copyNorms != nil:
 		return t.copyNorms.keptJobs
+	case t.line != nil:
+		return t.line.keptJobs
 	}
 	return nil
 }

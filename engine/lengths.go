@@ -251,6 +251,6 @@ func (s *steps) end(t *trainer) error {
 // lossOnJob returns the mean loss over the samples computed last, as [methods.Step] takes it.
 func (t *trainer) lossOnJob() (float64, error) {
 	e, err := t.fleet.runEvaluation(&evaluation{on: t.fleet.train, indices: t.recent.indices, kind: ghostLossProgram,
-		size: t.fleet.leaf.Capacity, seed: t.cfg.seed})
+		size: t.fleet.leaf.Capacity, draw: methods.Draw{Seed: t.cfg.seed}})
 	return e.Loss, err
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"broadside/engine/curvature"
+	"broadside/engine/methods"
 	"broadside/kernels"
 )
 
@@ -109,7 +110,7 @@ func (h *hessian) landscape(directions []kernels.Memory, o curvature.LandscapeOp
 
 // loss returns the mean loss over the samples, in leaves like those of a product.
 func (h *hessian) loss() (float64, error) {
-	j := &evaluation{on: h.on, indices: h.samples, kind: lossProgram, size: h.size, seed: h.seed}
+	j := &evaluation{on: h.on, indices: h.samples, kind: lossProgram, size: h.size, draw: methods.Draw{Seed: h.seed}}
 	if h.kind == ghostHessianProgram {
 		j.kind = ghostLossProgram
 	}

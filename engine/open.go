@@ -11,6 +11,7 @@ import (
 	"broadside/engine/collective/join"
 	"broadside/engine/collective/mpi"
 	"broadside/engine/data"
+	"broadside/engine/data/autoaugment"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
 	_ "broadside/engine/methods/all" // every method enrols itself
@@ -129,7 +130,7 @@ func (f *fleet) load(pair *data.Pair, normalize bool) (err error) {
 	}
 	for r, set := range map[*resident]*data.Set{f.train: pair.Train, f.test: pair.Test} {
 		if set.Streamed() {
-			r.stream = newStream(set, len(f.workers), f.leaf.Capacity)
+			r.stream = newStream(set, mean, len(f.workers), f.leaf.Capacity)
 		}
 	}
 	if pair.Train.Source == nil {
@@ -144,7 +145,12 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.twice, t.copyNorms = newTwice(f, t.methods), newCopyNorms(t)
+	for _, a := range []augmentation{t.cfg.augment, f.pair.viewed()} {
+		if err := f.paintFor(a); err != nil {
+			return nil, err
+		}
+	}
+	t.twice, t.copyNorms, t.line = newTwice(f, t.methods), newCopyNorms(t), newLine(t)
 	if err := f.checkMemory(t.plannedBatch(), t.vectors(r, rule)); err != nil {
 		return nil, err
 	}
@@ -165,13 +171,16 @@ func newTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, error) {
 	if err := t.copyNorms.alloc(); err != nil {
 		return nil, err
 	}
-	t.updater.norms = t.copyNorms
+	if err := t.line.alloc(); err != nil {
+		return nil, err
+	}
+	t.updater.norms, t.updater.line = t.copyNorms, t.line
 	return t, t.twice.alloc()
 }
 
 // vectors counts the memories of the parameters' size that training needs besides the gradient sums.
 func (t *trainer) vectors(r *recipe.Recipe, rule optim.Rule) int {
-	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors()
+	return optim.Vectors(rule, t.fleet.net.Trained()) + measuringVectors(t.fleet, t.methods) + guardVectors(r) + t.twice.vectors() + t.copyNorms.vectors() + t.line.vectors()
 }
 
 // planTrainer makes what of a trainer needs no device, and with it checks the recipe against data and network. It
@@ -225,13 +234,22 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	if err := t.checkTogether(); err != nil {
 		return nil, nil, err
 	}
+	if err := t.checkSearch(); err != nil {
+		return nil, nil, err
+	}
 	if err := f.pairUp(t.methods, r.Data); err != nil {
 		return nil, nil, err
+	}
+	for _, a := range []augmentation{t.cfg.augment, f.pair.viewed()} {
+		if err := checkPaint(a, &f.train.set); err != nil {
+			return nil, nil, err
+		}
 	}
 	t.openReplays(r.Batch.Size)
 	if t.schedule, err = t.openSchedule(r); err != nil {
 		return nil, nil, err
 	}
+	t.early = newEarly(t.methods)
 	if err := t.openPhases(); err != nil {
 		return nil, nil, err
 	}
@@ -250,6 +268,8 @@ func augmentationOf(d recipe.Data) (a augmentation) {
 			a.cutout = d.CutoutSize
 		case "random_resized_crop":
 			a.cropArea = d.CropArea
+		case "autoaugment":
+			a.policy = autoaugment.ByName(d.AutoAugment)
 		}
 	}
 	return a

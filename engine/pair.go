@@ -91,7 +91,7 @@ func (p *pairing) look(v methods.Viewer, d recipe.Data) error {
 	}
 	streams := slices.Contains(d.Augment, "random_resized_crop")
 	if streams && (slices.Contains(names, "pad_crop") || slices.Contains(names, "cutout")) {
-		return fmt.Errorf("its view is %v: where data.augment has random_resized_crop it can be of random_resized_crop and flip", names)
+		return fmt.Errorf("its view is %v: where data.augment has random_resized_crop it can be of random_resized_crop, flip and autoaugment", names)
 	}
 	if !streams && slices.Contains(names, "random_resized_crop") {
 		return fmt.Errorf("its view has random_resized_crop, which data.augment has not")
@@ -99,6 +99,14 @@ func (p *pairing) look(v methods.Viewer, d recipe.Data) error {
 	d.Augment = names
 	p.further = further{augment: augmentationOf(d), set: set}
 	return nil
+}
+
+// viewed is the augmentation of the further view, if there is one.
+func (p *pairing) viewed() augmentation {
+	if p == nil {
+		return augmentation{}
+	}
+	return p.further.augment
 }
 
 // views is how many places of an update a leaf has.

@@ -68,7 +68,7 @@ func trainProcess(r *recipe.Recipe, device kernels.Device, comm collective.Comm)
 
 // Processes come to the bits of one process, also where an update is decided on what all of them have read.
 func TestProcessesDoNotChangeBits(t *testing.T) {
-	list := []string{"", "smallloss", "smallloss, threshold", "batchaug", "batchaug, norm of a copy", "conadv, view", "sam, per lane", "noise", "sgs", "cafo", "fold mean", "streamed"}
+	list := []string{"", "smallloss", "smallloss, threshold", "batchaug", "batchaug, norm of a copy", "conadv, view", "sam, per lane", "noise", "sgs", "cafo", "fold mean", "streamed", "bigbatch, bb", "fgsmrs, stopped"}
 	if testing.Short() {
 		list = []string{"smallloss"}
 	}

@@ -56,6 +56,9 @@ func (f *fleet) recalibrate(a augmentation, seed uint64, epoch int) error {
 	if err != nil {
 		return err
 	}
+	if err := f.paintFor(a); err != nil {
+		return err
+	}
 	j := &calibration{draw: methods.Draw{Seed: seed, Epoch: epoch}, augment: a, stats: leafStats{cells: p.StatsCells}}
 	defer j.stats.free()
 	m := newMeans(f.net, p.Fold)

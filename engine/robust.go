@@ -63,7 +63,7 @@ func (m *Model) EvaluateUnder(o AttackOptions) (*RobustEvaluation, error) {
 		return nil, err
 	}
 	f := m.fleet
-	under, err := f.runEvaluation(&evaluation{on: f.test, indices: firstSamples(f.test.set.Len()), kind: evalProgram, size: f.leaf.Capacity, seed: o.Seed,
+	under, err := f.runEvaluation(&evaluation{on: f.test, indices: firstSamples(f.test.set.Len()), kind: evalProgram, size: f.leaf.Capacity, draw: methods.Draw{Seed: o.Seed},
 		attack: methods.Attack{Samples: f.leaf.Capacity, Attack: graph.Attack{Eps: o.Eps, Step: o.Step, Iterations: o.Steps,
 			RandomStart: o.RandomStart, Pixels: true, Clamp: graph.ToBox}}})
 	if err != nil {

@@ -447,6 +447,6 @@ func (t *trainer) summary(r *recipe.Recipe) *telemetry.Summary {
 		TestAccuracy: t.at.Test, BestTestAccuracy: t.at.Best, TestLoss: t.at.TestLoss,
 		Updates: t.at.Updates, SamplesSeen: t.at.Samples, Epochs: t.at.Epoch, FinalBatch: t.at.Batch,
 		HVPs: t.at.HVPs, GradPasses: t.at.GradPasses, WallSeconds: t.at.WallSeconds,
-		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory(), Anomalies: t.at.Watch.Anomalies,
+		ImagesPerSecond: float64(t.at.Samples) / t.at.WallSeconds, PeakMemoryBytes: telemetry.PeakMemory(), Anomalies: t.at.Watch.Anomalies, Stopped: t.at.Stopped,
 		DataWait: wait, ImageDecoder: t.fleet.imageDecoder(), BadImages: bad, Values: t.values}
 }

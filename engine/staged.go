@@ -4,10 +4,11 @@ import (
 	"fmt"
 
 	"broadside/engine/data"
+	"broadside/engine/graph"
 	"broadside/kernels"
 )
 
-// staged is where a leaf of a data set that is not in memory lies in a device's memory before it is gathered.
+// staged is where a leaf that comes from a stream lies in a device's memory before it is gathered.
 type staged struct {
 	images, labels kernels.Memory
 	order          []int32 // 0, 1, 2, ...
@@ -34,6 +35,7 @@ func (w *worker) gatherStaged(r *resident, p kernels.Pass, v data.View, indices 
 	at := int(w.fleet.leaf.Index().Offset)
 	w.leaf.WriteInts(at, s.order[:len(indices)])
 	w.bind(r)
+	w.bases[graph.ImageBase], w.bases[graph.LabelBase] = s.images, s.labels
 	if err := p.Run(&w.bases); err != nil {
 		return err
 	}

@@ -56,6 +56,9 @@ func (t *trainer) save(recipe []byte) (*checkpoint.Checkpoint, error) {
 	if err := t.savePhases(ck); err != nil {
 		return nil, err
 	}
+	if err := t.saveEarly(ck); err != nil {
+		return nil, err
+	}
 	return ck, kernels.Sync(t.fleet.dev) // what was read may be worth nothing
 }
 
@@ -151,6 +154,9 @@ func (t *trainer) restore(ck *checkpoint.Checkpoint) error {
 		return err
 	}
 	if err := t.checkPlace(); err != nil {
+		return err
+	}
+	if err := t.restoreEarly(ck); err != nil {
 		return err
 	}
 	if err := t.restoreDeltas(ck); err != nil {

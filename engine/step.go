@@ -20,7 +20,7 @@ type leaves struct {
 	weights []float32 // of the samples of all places; nil if all weigh 1
 	augment augmentation
 	attack  methods.Attack
-	again   *twice           // in the second pass of an update
+	again   elsewhere        // in a second pass of an update: the parameters, or nil
 	single  bool             // only the copy that the draw names is computed: a leaf has one place
 	dropped []kernels.Memory // each worker's, for batch statistics that are not kept
 	scale   float64          // what the sums were multiplied by after these leaves, for a second pass
@@ -35,11 +35,24 @@ type leaves struct {
 	results
 }
 
-func (j *leaves) busy(w *worker) bool {
+// elsewhere has the parameters of a second pass.
+type elsewhere interface {
+	params(w *worker, place int) kernels.Memory
+}
+
+// owned reports whether a worker has leaves of the job.
+func (j *leaves) owned(w *worker) bool {
 	for i := range j.loss {
 		if w.fleet.owns(w, j.first+i) {
 			return true
 		}
+	}
+	return false
+}
+
+func (j *leaves) busy(w *worker) bool {
+	if j.owned(w) {
+		return true
 	}
 	for i := range j.ahead.slots {
 		if j.ahead.owns(w, len(j.loss), i) {
@@ -74,16 +87,23 @@ func (j *leaves) leaf(w *worker, i int) error {
 	if err := f.fault.strike(w, j.update); err != nil {
 		return err
 	}
+	kind, n, err := j.input(w, i)
+	if err != nil {
+		return err
+	}
+	return j.train(w, i, f.setOf(kind), n)
+}
+
+// input readies the samples of a place: gather, attack.
+func (j *leaves) input(w *worker, i int) (kind viewKind, samples int, err error) {
+	f := w.fleet
 	leaf, copy, kind := j.view(f, i)
 	indices, draw := j.samples(f, leaf), j.draw
 	draw.Copy = copy
 	if err := w.gather(f.train, f.augmentOf(kind, j.augment), draw, indices); err != nil {
-		return err
+		return kind, 0, err
 	}
-	if err := j.perturb(w, leaf, kind, indices); err != nil {
-		return err
-	}
-	return j.train(w, i, f.setOf(kind), len(indices))
+	return kind, len(indices), j.perturb(w, leaf, kind, indices)
 }
 
 // augmentOf is the augmentation of a view, where others have the given one.
@@ -193,13 +213,14 @@ func (j *leaves) pass(w *worker, p *program, place int) error {
 type updater struct {
 	fleet   *fleet
 	rule    optim.Rule
-	moments *moments   // nil if no method asks
-	damping *damping   // nil if no method asks
-	scaling *scaling   // nil if no method asks
-	steps   *steps     // nil if no method asks
-	guard   *guard     // nil if the recipe wants none
-	measure *lengths   // nil until a method asks
-	norms   *copyNorms // nil if no method asks
+	moments *moments    // nil if no method asks
+	damping *damping    // nil if no method asks
+	scaling *scaling    // nil if no method asks
+	steps   *steps      // nil if no method asks
+	guard   *guard      // nil if the recipe wants none
+	measure *lengths    // nil until a method asks
+	norms   *copyNorms  // nil if no method asks
+	line    *lineSearch // nil if no method asks
 	scratch optim.Scratch
 	calls   []kernels.Call
 	pass    kernels.Pass
@@ -280,14 +301,22 @@ func (u *updater) bind(sum kernels.Memory) {
 	}
 }
 
-// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples. The error
-// is an *anomaly if the update is not to be made.
-func (u *updater) update(number, leaves, samples int, lr float64) error {
-	f := u.fleet
+// update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples, and returns
+// its learning rate, which a method may set. The error is an *anomaly if the update is not to be made.
+func (u *updater) update(number, leaves, samples int, lr float64) (float64, error) {
 	sum, err := u.reduce(leaves)
-	if err != nil {
-		return err
+	if err == nil {
+		lr, err = u.line.search(sum, samples, lr)
 	}
+	if err != nil {
+		return 0, err
+	}
+	return lr, u.apply(sum, number, leaves, samples, lr)
+}
+
+// apply makes the update of a sum of gradients.
+func (u *updater) apply(sum kernels.Memory, number, leaves, samples int, lr float64) error {
+	f := u.fleet
 	factor, err := u.norms.factor(number, sum)
 	if err != nil {
 		return err

@@ -11,14 +11,15 @@ import (
 	"broadside/engine/methods"
 )
 
-// stream decodes the leaves of a data set that is not in memory, ahead of the workers that want them. What a leaf holds
+// stream decodes or paints the leaves of a data set on the host, ahead of the workers that want them. What a leaf holds
 // depends on its samples and on its draw alone, so it does not matter to the result what was decoded ahead, by whom, or
 // in which order: a worker that wants another leaf waits for that one.
 //
 // Before a job the fleet tells the stream which leaves every worker is going to gather. Each worker has a few slots,
 // which are filled in that order and filled again as it takes them.
 type stream struct {
-	set *data.Set
+	set  *data.Set
+	mean []float32 // what pixels are normalised with, or nil
 
 	mu       sync.Mutex
 	work     sync.Cond // there may be something to decode
@@ -79,8 +80,8 @@ type slot struct {
 const slotsAhead = 2
 
 // newStream starts to decode for so many workers, with leaves of so many samples.
-func newStream(set *data.Set, workers, leaf int) *stream {
-	s := &stream{set: set}
+func newStream(set *data.Set, mean []float32, workers, leaf int) *stream {
+	s := &stream{set: set, mean: mean}
 	s.work.L, s.decoded.L = &s.mu, &s.mu
 	for range workers {
 		f := &feed{}
@@ -121,10 +122,11 @@ func (s *slot) complete() bool { return s.begun == len(s.indices) && s.busy == 0
 
 // viewOf is what an augmentation and a draw make of images. Where nothing is random the draw makes no difference.
 func viewOf(a augmentation, d methods.Draw) data.View {
-	if a.cropArea == 0 && !a.flip {
+	if a == (augmentation{}) {
 		return data.View{}
 	}
-	return data.View{Crop: a.cropArea > 0, MinArea: a.cropArea, Flip: a.flip, Seed: d.Seed, Epoch: d.Epoch, Copy: d.Copy}
+	return data.View{Crop: a.cropArea > 0, MinArea: a.cropArea, Flip: a.flip, Pad: a.pad, Policy: a.policy, Cutout: a.cutout,
+		Seed: d.Seed, Epoch: d.Epoch, Copy: d.Copy}
 }
 
 // planned reports whether a plan was made since the last that was followed.
@@ -210,6 +212,7 @@ func (s *stream) give(slot *slot) {
 
 // decode is a decoder: it decodes one image after the other.
 func (s *stream) decode() {
+	painter := data.NewPainter(s.set, s.mean)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := s.set.ImageBytes()
@@ -227,7 +230,7 @@ func (s *stream) decode() {
 		slot.busy++
 		view, sample := slot.view, int(slot.indices[at])
 		s.mu.Unlock()
-		err := s.set.Source.Decode(slot.bytes[at*size:(at+1)*size:(at+1)*size], sample, view)
+		err := painter.Paint(slot.bytes[at*size:(at+1)*size:(at+1)*size], sample, view)
 		s.mu.Lock()
 		slot.busy--
 		s.images++

@@ -17,6 +17,9 @@ const (
 	displaces                   // computes a second gradient
 	scales                      // measures the gradients of single copies
 	replicates                  // trains replicas after the recipe's own epochs
+	searches                    // searches for the learning rate along the gradient
+	transforms                  // changes the gradient
+	stops                       // may end the recipe's training
 )
 
 const views = copies | selects | twins | replays
@@ -30,6 +33,9 @@ var apart = []struct {
 	{displaces, twins | replays, "a second gradient is computed for plain leaves only"},
 	{displaces, scales, "the gradients of single copies are those of the first one"},
 	{replicates, views, "replicas train on plain leaves only"},
+	{searches, copies | twins | replays | scales, "a learning rate is searched for on plain leaves only"},
+	{replicates, stops, "both decide when the recipe's own epochs end"},
+	{searches, transforms, "a learning rate is searched for along the gradient as it is"},
 }
 
 // roleOf asks a method that is ready to train.
@@ -54,6 +60,15 @@ func roleOf(m methods.Method) (r role) {
 	}
 	if _, ok := m.(methods.Replicator); ok {
 		r |= replicates
+	}
+	if _, ok := m.(methods.Searcher); ok {
+		r |= searches
+	}
+	if _, ok := m.(methods.Stopper); ok {
+		r |= stops
+	}
+	if _, ok := m.(methods.Transformer); ok {
+		r |= transforms
 	}
 	return r
 }

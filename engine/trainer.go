@@ -25,7 +25,9 @@ import (
 //	            forward, backward: gradient sum of its lane   (methods.Weigher)
 //	        the same leaves again at other parameters (methods.Displacer), or copy by copy (methods.CopyScaler)
 //	        tell how far the lanes lie apart          (methods.MomentReader)
-//	        add the lanes, fold the batch statistics
+//	        add the lanes
+//	        search for the learning rate              (methods.Searcher)
+//	        fold the batch statistics
 //	        damp what the lanes disagree on           (methods.Damper)
 //	        scale the gradients within kernels        (methods.Scaler)
 //	        learning rate                             (methods.Scheduler)
@@ -35,6 +37,7 @@ import (
 //	        checkpoint, if due
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
+//	    end training with the epoch before        (methods.Stopper)
 //	the same for other phases, average           (methods.Replicator)
 //
 // An epoch is a whole number of leaves; an update may begin in one epoch and end in the next, and
@@ -43,9 +46,11 @@ type trainer struct {
 	cfg       trainerConfig
 	fleet     *fleet
 	updater   *updater
-	twice     *twice     // nil without a second gradient
-	copyNorms *copyNorms // nil where the norms of copies do not matter
-	phases    *phases    // nil without phases after the recipe's
+	twice     *twice      // nil without a second gradient
+	copyNorms *copyNorms  // nil where the norms of copies do not matter
+	line      *lineSearch // nil where no method searches for the learning rate
+	phases    *phases     // nil without phases after the recipe's
+	early     *early      // nil where no method may end training early
 	sampler   leafOrder
 	schedule  schedule.Schedule
 	methods   []method
@@ -130,6 +135,8 @@ type progress struct {
 	Best         float64 `json:"best_test_accuracy"`
 	WallSeconds  float64 `json:"wall_seconds"`
 	WaitSeconds  float64 `json:"wait_seconds,omitempty"` // of these, for data
+
+	Stopped string `json:"stopped,omitempty"` // why training has ended before its time
 
 	Watch watched `json:"watch,omitzero"` // of the guard against anomalies
 }
@@ -304,7 +311,7 @@ func (t *trainer) nextLeaves() int {
 func (t *trainer) nextJob() *leaves {
 	if k := t.keepJobs(); k != nil {
 		j := k.next()
-		j.repeated = t.twice != nil
+		j.repeated = t.twice != nil || t.line != nil
 		return j
 	}
 	return &t.job
@@ -349,7 +356,7 @@ func (t *trainer) update() error {
 		return err
 	}
 	t.updater.guard.begin(u.Loss, samples)
-	if err := t.updater.update(t.stepNumber(), t.pending.places, divisor, lr); err != nil {
+	if u.LR, err = t.updater.update(t.stepNumber(), t.pending.places, divisor, lr); err != nil {
 		if a := (*anomaly)(nil); errors.As(err, &a) {
 			return t.passOver(a)
 		}
@@ -363,7 +370,7 @@ func (t *trainer) update() error {
 	t.at.Updates++
 	t.sink.Step(telemetry.Step{Epoch: t.at.Epoch, Epochs: t.cfg.epochs,
 		EpochFraction: float64(t.at.Leaf) / float64(t.sampler.LeavesPerEpoch()),
-		Updates:       t.at.Updates, Samples: u.Samples, SamplesSeen: t.at.Samples, Batch: t.at.Batch, LR: lr,
+		Updates:       t.at.Updates, Samples: u.Samples, SamplesSeen: t.at.Samples, Batch: t.at.Batch, LR: u.LR,
 		Loss: t.at.EpochLoss / seen, UpdateLoss: u.Loss, Accuracy: float64(t.at.EpochCorrect) / seen,
 		Streamed: t.fleet.train.streams(), DataWait: t.epochWait()})
 	return t.endUpdate(u)
@@ -431,7 +438,10 @@ func (t *trainer) endEpoch() error {
 	record.HVPs = t.at.HVPs
 	record.WallSeconds = t.wall()
 	t.startEpoch()
-	return t.sink.Epoch(record)
+	if err := t.sink.Epoch(record); err != nil {
+		return err
+	}
+	return t.stopEarly()
 }
 
 // turnEpoch goes to the start of the next epoch.
@@ -474,4 +484,5 @@ func (t *trainer) free() {
 	t.updater.free()
 	t.twice.free()
 	t.copyNorms.free()
+	t.line.free()
 }

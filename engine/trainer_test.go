@@ -72,15 +72,25 @@ var settings = map[string]string{
 // needs are changes of the small recipe that a method asks for.
 var needs = map[string][]string{"autowu": {"schedule.name=constant"}, "cafo": {"model.name=cafo3"}, "forwardgrad": {"model.name=local-cnn"}, "sibp": {"model.name=mlp-12", "batch.drop_last=true"}, "smallloss": {"batch.drop_last=true"}, "vrsgd": {"batch.size=288"}}
 
+// searching is what a search for the learning rate asks for. The first step is much too long.
+var searching = []string{"optimizer.lr=30", "optimizer.momentum=0", "optimizer.weight_decay=0", "schedule.name=constant"}
+
 // variants are recipes without a method that the shared tests train too, as changes of the small recipe.
 var variants = map[string][]string{
 	"guarded":                  {"train.on_anomaly=skip", "train.anomaly_z=30"},
 	"bf16":                     {"train.precision=bf16"},
 	"tf32":                     {"train.precision=tf32"},
+	"bigbatch, armijo":         slices.Concat([]string{"methods=[bigbatch: {theta: 0.2, growth: 1.5, max_batch: 256, step: armijo}]"}, searching),
+	"bigbatch, bb":             slices.Concat([]string{"methods=[bigbatch: {theta: 1, growth: 1.5, max_batch: 256, step: bb}]"}, searching),
+	"fgsmrs, stopped":          {"methods=[fgsmrs: {epsilon: 0.1, early_stop: 0.2}]", "optimizer.lr=0.5", "train.epochs=5"}, // after the third epoch
 	"batchaug, norm of a copy": {"methods=[batchaug: {copies: 3, adapt_grad_norm: 2}]"},
 	"sam, per lane":            {"methods=[sam: {rho: 2, per_lane: true}]"},
 	"smallloss, threshold":     {"methods=[smallloss: {rule: threshold, min_loss: 1.3}]", "batch.drop_last=true"},
 	"conadv, view":             {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [flip, cutout]}]"},
+	"conadv, autoaugment":      {"methods=[conadv: {epsilon: 0.1, step: 0.1, view: [pad_crop, flip, autoaugment, cutout]}]", "data.autoaugment=cifar10"},
+	"autoaugment":              {"data.augment=[pad_crop, flip, autoaugment, cutout]"},
+	"autoaugment, batchaug":    {"data.augment=[flip, autoaugment]", "methods=[" + settings["batchaug"] + "]"},
+	"streamed, autoaugment":    {"data.augment=[random_resized_crop, flip, autoaugment]"},
 	"drop_last":                {"batch.drop_last=true"},
 	"fold scaled":              {"batch.running=scaled"},
 	"fold mean":                {"batch.running=mean"},
@@ -442,6 +452,7 @@ func TestMethodsAtZeroAreSGD(t *testing.T) {
 		"regime: {base_batch: 64, longer: true}",
 		"regime: {base_batch: 32, lr: none}",
 		"fgsmrs: {epsilon: 0}",
+		"fgsmrs: {epsilon: 0, early_stop: 1}",
 		"pgd: {epsilon: 0, iterations: 2}",
 		"free: {epsilon: 0, replays: 1}",
 	} {
@@ -589,7 +600,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Skip("calls of the GPU's driver allocate a little")
 	}
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
-	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "guarded", "sync_bn, absa"} {
+	for _, method := range []string{"absa", "batchaug", "cblr", "clip", "lamb", "noise", "sgs", "smallloss", "fold mean", "guarded", "sync_bn, absa", "autoaugment", "conadv, autoaugment"} {
 		r := smallRecipe(t, method)
 		r.Train.Epochs = 100
 		tr := startTrainer(t, r, pair, 2, &tape{})

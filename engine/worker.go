@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"broadside/engine/data"
+	"broadside/engine/data/autoaugment"
 	"broadside/engine/graph"
 	"broadside/engine/methods"
 	"broadside/kernels"
@@ -280,9 +281,6 @@ func (w *worker) bind(r *resident) {
 	b[graph.ParamBase], b[graph.StateBase] = part(w.fleet.params, w.home), part(w.fleet.state, w.home)
 	b[graph.ArenaBase], b[graph.LeafBase] = w.arena, w.leaf
 	b[graph.ImageBase], b[graph.LabelBase], b[graph.NormalBase] = part(r.images, w.home), part(r.labels, w.home), part(r.normal, w.home)
-	if r.stream != nil {
-		b[graph.ImageBase], b[graph.LabelBase] = w.staged.images, w.staged.labels
-	}
 }
 
 // gather fills the leaf with samples of a data set.
@@ -308,7 +306,7 @@ func (w *worker) gather(r *resident, a augmentation, d methods.Draw, indices []i
 	}
 	w.key = [4]int32{int32(d.Seed), int32(d.Seed >> 32), int32(d.Epoch), int32(d.Copy)}
 	w.leaf.WriteInts(int(w.fleet.leaf.Key().Offset), w.key[:])
-	if r.stream != nil {
+	if r.paints(a) {
 		return w.gatherStaged(r, p, viewOf(a, d), indices)
 	}
 	w.leaf.WriteInts(int(w.fleet.leaf.Index().Offset), indices)
@@ -340,14 +338,16 @@ type resident struct {
 	set                    data.Set // without its images
 	images, labels, normal kernels.Memory
 	mean, std              []float32 // what pixels are normalised with, or nil
-	stream                 *stream   // nil where images and labels are in memory
+	stream                 *stream   // of images that are not in memory, or painted on the host; or nil
 }
 
 // newResident copies a data set to the device. mean and std, in units of [0, 1], normalise each
 // channel; nil leaves pixels in [0, 1].
 func newResident(dev kernels.Device, set *data.Set, mean, std []float32) (*resident, error) {
 	r := &resident{set: *set, mean: mean, std: std}
-	r.set.Images = nil
+	if !set.Mapped {
+		r.set.Images = nil
+	}
 	normal := graph.NormalMemory(mean, std, set.C)
 	if err := r.alloc(dev, set, len(normal)); err != nil {
 		r.free()
@@ -384,11 +384,12 @@ func (r *resident) free() {
 type augmentation struct {
 	pad, cutout int
 	flip        bool
-	cropArea    float64 // of random_resized_crop, the least; 0: none
+	cropArea    float64             // of random_resized_crop, the least; 0: none
+	policy      *autoaugment.Policy // or nil
 }
 
 func (r *resident) shape(n int, a augmentation) kernels.AugmentShape {
-	if r.stream != nil { // the images of a leaf, augmented
+	if r.paints(a) { // the images of a leaf, augmented
 		return kernels.AugmentShape{N: int32(n), H: int32(r.set.H), W: int32(r.set.W), C: int32(r.set.C), Images: int32(n)}
 	}
 	s := kernels.AugmentShape{N: int32(n), H: int32(r.set.H), W: int32(r.set.W), C: int32(r.set.C),

@@ -199,6 +199,8 @@ func TestImageFileMistakes(t *testing.T) {
 		{"crop area", folder("two", " --set data.crop_area=0"), exitFailure, []string{"data.crop_area 0", "above 0"}},
 		{"share", folder("two", " --set data.val_share=1"), exitFailure, []string{"data.val_share 1", "less than 1"}},
 		{"crops of other sets", "train tiny.yaml --set data.augment=[random_resized_crop]", exitFailure, []string{"mnist", "random_resized_crop", "one size"}},
+		{"policy", "train tiny.yaml --set data.autoaugment=v0", exitFailure, []string{"data.autoaugment \"v0\"", "use imagenet, cifar10, svhn"}},
+		{"augmentation of a view", "train tiny.yaml --set methods.conadv.view=[randaugment]", exitFailure, []string{"methods.conadv.view", "autoaugment"}},
 		{"size of other sets", "train tiny.yaml --set data.size=8", exitFailure, []string{"mnist", "data.size is 8", "one size"}},
 		{"no archive", shards("two"), exitFailure, []string{"two has no archives", "NAME-000.tar"}},
 		{"missing archive", shards("gap"), exitFailure, []string{"a-0.tar to a-2.tar", "number 1"}},

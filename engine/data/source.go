@@ -1,6 +1,9 @@
 package data
 
-import "broadside/engine/data/pixels"
+import (
+	"broadside/engine/data/autoaugment"
+	"broadside/engine/data/pixels"
+)
 
 // View says how an image is prepared for training: what is random about it is drawn by the rest of the view and by the
 // sample. The zero View is the middle of the image.
@@ -8,6 +11,12 @@ type View struct {
 	Crop    bool    // a random part, resized
 	MinArea float64 // of the image, that the part has at least
 	Flip    bool    // left to right, at random
+
+	// What follows is done by a [Painter], not by sources.
+
+	Pad    int                 // pixels that an image in memory is moved by at most, each way
+	Policy *autoaugment.Policy // that edits the image then, or nil
+	Cutout int                 // side of a square that is erased in the end
 
 	Seed        uint64
 	Epoch, Copy int
@@ -20,7 +29,7 @@ func (v View) draw(sample int) pixels.Draw {
 
 // Source decodes images that are kept in files. Several goroutines may use it.
 type Source interface {
-	// Decode fills dst, [H][W][C] bytes, with a view of an image. The same view has the same bits, whoever asks for it and
+	// Decode fills dst, [H][W][C] bytes, with an image, cropped and flipped as a view says. The same view has the same bits, whoever asks for it and
 	// when, with the same decoder.
 	Decode(dst []byte, image int, v View) error
 	// Decoder says in words what decodes.

@@ -50,6 +50,9 @@ type Training interface {
 	// BlockEigenvalues measures the eigenvalue of largest magnitude of each tensor's own diagonal block of the Hessian of
 	// the mean loss, for all tensors but those of some roles. Every tensor takes products of its own.
 	BlockEigenvalues(p Probe, without map[graph.Role]bool) ([]BlockEigenvalue, error)
+	// RobustAccuracy is the share of the first samples of the epoch just completed, whole leaves of them and augmented as
+	// they were, that the network classifies right under an attack. It normalises as the attack does.
+	RobustAccuracy(samples int, a Attack) (float64, error)
 	// Layers tells of the convolutions and linear layers, in their order.
 	Layers() []Layer
 	// ReadInputs runs training samples through the network, by the running statistics, and visits the inputs of layers, leaf

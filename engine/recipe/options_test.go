@@ -120,6 +120,7 @@ data:
   normalize: none
   pad: 4
   cutout_size: 16
+  autoaugment: imagenet
   train_limit: 0
   test_limit: 0
   size: 0
@@ -228,7 +229,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 56 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 57 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -23,15 +23,16 @@ type Recipe struct {
 
 // Data says what is trained on and how a sample is prepared.
 type Data struct {
-	Name       string   `yaml:"name" doc:"data set" default:"required"`
-	Path       string   `yaml:"path" doc:"folder or file of the data set; a bundled data set needs none"`
-	Coarse     bool     `yaml:"coarse" doc:"cifar100: train on the 20 coarse labels instead of the 100 fine ones"`
-	Augment    []string `yaml:"augment" doc:"augmentations of training samples: pad_crop, flip, cutout; or, for image files, random_resized_crop, flip; or none"`
-	Normalize  string   `yaml:"normalize" doc:"none keeps pixels in [0, 1]; dataset subtracts the data set's mean and divides by its standard deviation"`
-	Pad        int      `yaml:"pad" doc:"zero pixels that pad_crop adds on each side before it crops"`
-	CutoutSize int      `yaml:"cutout_size" doc:"side of the square that cutout erases, in pixels"`
-	TrainLimit int      `yaml:"train_limit" doc:"use a class-balanced subset of so many training samples; 0 uses all"`
-	TestLimit  int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
+	Name        string   `yaml:"name" doc:"data set" default:"required"`
+	Path        string   `yaml:"path" doc:"folder or file of the data set; a bundled data set needs none"`
+	Coarse      bool     `yaml:"coarse" doc:"cifar100: train on the 20 coarse labels instead of the 100 fine ones"`
+	Augment     []string `yaml:"augment" doc:"augmentations of training samples, done in this order: pad_crop or, for image files, random_resized_crop; flip; autoaugment; cutout, not after random_resized_crop; or none"`
+	Normalize   string   `yaml:"normalize" doc:"none keeps pixels in [0, 1]; dataset subtracts the data set's mean and divides by its standard deviation"`
+	Pad         int      `yaml:"pad" doc:"zero pixels that pad_crop adds on each side before it crops"`
+	CutoutSize  int      `yaml:"cutout_size" doc:"side of the square that cutout erases, in pixels"`
+	AutoAugment string   `yaml:"autoaugment" doc:"policy of autoaugment, by the data set that it was learned on"`
+	TrainLimit  int      `yaml:"train_limit" doc:"use a class-balanced subset of so many training samples; 0 uses all"`
+	TestLimit   int      `yaml:"test_limit" doc:"use a class-balanced subset of so many test samples; 0 uses all"`
 
 	Size        int     `yaml:"size" doc:"image files: side of the square that images become, in pixels; other data sets have a size of their own"`
 	Resize      int     `yaml:"resize" doc:"image files: what the shorter side is resized to before the middle is taken, in pixels; 0: 8/7 of data.size"`
@@ -108,7 +109,7 @@ type Checkpoint struct {
 // have no name yet, and batch.leaf and batch.ghost are 0 until [Recipe.Resolve].
 func Default() *Recipe {
 	return &Recipe{
-		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16, CropArea: 0.08, ValShare: 0.1, MaxMemoryGB: 4, Decoder: "auto"},
+		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16, AutoAugment: "imagenet", CropArea: 0.08, ValShare: 0.1, MaxMemoryGB: 4, Decoder: "auto"},
 		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop", OnAnomaly: "stop"},
 		Batch:      Batch{Size: 128, Lanes: 8, Running: "sequential"},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},

@@ -51,7 +51,7 @@ func TestDependentDefaults(t *testing.T) {
 func TestEveryKeyIsRead(t *testing.T) {
 	text := `
 name: all
-data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, train_limit: 10, test_limit: 20, size: 64, resize: 72, crop_area: 0.25, val_share: 0.2, max_bad: 3, max_memory_gb: 1.5, decoder: go}
+data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, autoaugment: svhn, train_limit: 10, test_limit: 20, size: 64, resize: 72, crop_area: 0.25, val_share: 0.2, max_bad: 3, max_memory_gb: 1.5, decoder: go}
 model: {name: m, zero_init_residual: true, fc_std: 0.01}
 train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
@@ -65,7 +65,7 @@ methods:
 	r := mustParse(t, text)
 	want := &Recipe{
 		Name:       "all",
-		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, 10, 20, 64, 72, 0.25, 0.2, 3, 1.5, "go"},
+		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, "svhn", 10, 20, 64, 72, 0.25, 0.2, 3, 1.5, "go"},
 		Model:      Model{"m", true, 0.01, ""},
 		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
@@ -262,11 +262,12 @@ func TestValidation(t *testing.T) {
 		{"schedule.warmup_epochs=91", "schedule.warmup_epochs 91 does not fit into the run: use 0 to train.epochs 90"},
 		{"schedule.warmup_from=2", "schedule.warmup_from 2 is not a fraction of the learning rate: use 0 to 1"},
 		{"data.name=", "data.name is missing: name a data set, such as cifar10"},
-		{"data.augment=[flop]", `data.augment "flop" is not known: use pad_crop, flip, cutout, random_resized_crop; did you mean flip?`},
+		{"data.augment=[flop]", `data.augment "flop" is not known: use pad_crop, flip, cutout, random_resized_crop, autoaugment; did you mean flip?`},
 		{"data.normalize=all", `data.normalize "all" is not known: use none, dataset`},
 		{"data.pad=-1", "data.pad -1 is out of range: use 0 to 1024 pixels"},
 		{"data={pad: 0, augment: [pad_crop]}", "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment"},
 		{"data.cutout_size=0", "data.cutout_size 0 is out of range: use 1 to 1024 pixels"},
+		{"data.autoaugment=v0", `data.autoaugment "v0" is not known: use imagenet, cifar10, svhn`},
 		{"data.train_limit=-1", "data.train_limit -1 is negative: use a number of samples, or 0 for all"},
 		{"data.test_limit=-1", "data.test_limit -1 is negative: use a number of samples, or 0 for all"},
 		{"model.name=", "model.name is missing: name a network, such as resnet20"},

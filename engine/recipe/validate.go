@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"broadside/engine/data/autoaugment"
 	"broadside/engine/suggest"
 	"broadside/kernels"
 )
@@ -22,7 +23,8 @@ const (
 // choices are the words that keys take, where those are few and the recipe's own.
 var choices = map[string][]string{
 	"data.normalize":          {"none", "dataset"},
-	"data.augment":            {"pad_crop", "flip", "cutout", "random_resized_crop"},
+	"data.augment":            {"pad_crop", "flip", "cutout", "random_resized_crop", "autoaugment"},
+	"data.autoaugment":        autoaugment.Names(),
 	"data.decoder":            {"auto", "libjpeg-turbo", "go"},
 	"train.precision":         kernels.PrecisionNames(),
 	"train.on_device_loss":    {"stop", "redistribute"},
@@ -76,11 +78,12 @@ func (c *checker) data(d *Data) {
 	c.oneOf("data.normalize", d.Normalize, choices["data.normalize"]...)
 	c.subset("data.augment", d.Augment, choices["data.augment"]...)
 	for _, other := range []string{"pad_crop", "cutout"} {
-		c.want(!slices.Contains(d.Augment, "random_resized_crop") || !slices.Contains(d.Augment, other), "data.augment has random_resized_crop and %s: random_resized_crop goes with flip alone", other)
+		c.want(!slices.Contains(d.Augment, "random_resized_crop") || !slices.Contains(d.Augment, other), "data.augment has random_resized_crop and %s: random_resized_crop goes with flip and autoaugment alone", other)
 	}
 	c.want(d.Pad >= 0 && d.Pad <= 1024, "data.pad %d is out of range: use 0 to 1024 pixels", d.Pad)
 	c.want(d.Pad != 0 || !slices.Contains(d.Augment, "pad_crop"), "data.pad 0 leaves pad_crop nothing to move: use 1 or more, or drop pad_crop from data.augment")
 	c.want(d.CutoutSize >= 1 && d.CutoutSize <= 1024, "data.cutout_size %d is out of range: use 1 to 1024 pixels", d.CutoutSize)
+	c.oneOf("data.autoaugment", d.AutoAugment, choices["data.autoaugment"]...)
 	c.want(d.TrainLimit >= 0, "data.train_limit %d is negative: use a number of samples, or 0 for all", d.TrainLimit)
 	c.want(d.TestLimit >= 0, "data.test_limit %d is negative: use a number of samples, or 0 for all", d.TestLimit)
 	c.want(d.Size >= 0 && d.Size <= 4096, "data.size %d is out of range: use 1 to 4096 pixels", d.Size)

@@ -45,6 +45,7 @@ type page struct {
 	Growths              []growth
 	Phases               []phase
 	Anomalies            []anomaly
+	Stopped              string // why training has ended before its time
 	Epochs               []row
 	Recipe               string
 	Running              bool
@@ -125,6 +126,8 @@ func newPage(events []Event, s Summary, ended bool) (*page, error) {
 			p.Phases = append(p.Phases, phase{e.Phase, fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), fmt.Sprintf("%.2f%%", 100*e.accuracy())})
 		case TypeAnomaly:
 			p.Anomalies = append(p.Anomalies, anomaly{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), e.Message})
+		case TypeEarlyStop:
+			p.Stopped = e.Message
 		case TypeGrowth:
 			p.Growths = append(p.Growths, growth{fmt.Sprint(e.Epoch), grouped(int64(e.Updates)), grouped(int64(e.From)), grouped(int64(e.To)), triggerText(e.Trigger)})
 		}

@@ -113,6 +113,18 @@ func checkSelfContained(t *testing.T, html string) {
 	}
 }
 
+func TestReportOfARunThatEndedEarly(t *testing.T) {
+	dir := t.TempDir()
+	writeRun(t, dir, 3)
+	if html := readReport(t, dir); strings.Contains(html, "Ended early") {
+		t.Error("the page says that the run has ended early")
+	}
+	appendAll(t, openLog(t, dir), Event{Type: TypeEarlyStop, Epoch: 3, Accuracy: ptr(0.5), Message: "it fell & fell"})
+	if html := readReport(t, dir); !strings.Contains(html, "Ended early: it fell &amp; fell.") {
+		t.Error("the page does not say why the run has ended early")
+	}
+}
+
 func TestReportOfARunThatHasNotEnded(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my-run")
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -34,7 +34,8 @@ const (
 	TypePhase      = "phase" // a phase has ended
 	TypeData       = "data"  // something about the data is worth saying
 	TypeCheckpoint = "checkpoint"
-	TypeAnomaly    = "anomaly" // an update was left out
+	TypeAnomaly    = "anomaly"    // an update was left out
+	TypeEarlyStop  = "early_stop" // a method has ended training before its time
 	TypeEnd        = "end"
 	TypeWarning    = "warning" // told to who watches, not recorded
 )
@@ -110,7 +111,7 @@ type Event struct {
 	Eigenvalue  *float64  `json:"eigenvalue,omitempty"` // probe
 	Iterations  int       `json:"iterations,omitempty"` // probe: power iterations used
 	Phase       string    `json:"phase,omitempty"`      // phase: recipe, replica 1, ..., average
-	Accuracy    *float64  `json:"accuracy,omitempty"`   // phase: on the test set
+	Accuracy    *float64  `json:"accuracy,omitempty"`   // phase, early_stop: on the test set
 	Path        string    `json:"path,omitempty"`       // checkpoint, resume: the file
 	Message     string    `json:"message,omitempty"`    // anything worth saying in words
 	Record      *Epoch    `json:"-"`
@@ -145,6 +146,7 @@ type Summary struct {
 	ImagesPerSecond  float64 `json:"images_per_second"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
 	Anomalies        int     `json:"anomalies,omitempty"` // updates left out by train.on_anomaly
+	Stopped          string  `json:"stopped,omitempty"`   // why training has ended before its epochs were done
 	// DataWait is the share of the wall time that the devices of the first process waited for data decoded meanwhile.
 	DataWait     *float64 `json:"data_wait,omitempty"`
 	ImageDecoder string   `json:"image_decoder,omitempty"` // what decoded image files, whose bits depend on it

@@ -197,7 +197,7 @@ func TestTruncateAfter(t *testing.T) {
 
 func TestSummaryKeysAreTheContract(t *testing.T) {
 	dir := t.TempDir()
-	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, 0, ptr(0.25), "go", 2, map[string]float64{"distance": 3.5}}
+	in := Summary{"n", "m", "d", 18446744073709551615, "cpu", 2, 0.9, 0.91, 0.3, 100, 12800, 5, 256, 50, 14000, 12.5, 1024, 1 << 30, 0, "", ptr(0.25), "go", 2, map[string]float64{"distance": 3.5}}
 	if err := WriteSummary(dir, in); err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +221,10 @@ func TestSummaryKeysAreTheContract(t *testing.T) {
 	}
 	if out, err := ReadSummary(dir); err != nil || !reflect.DeepEqual(out, in) {
 		t.Errorf("got %+v, %v", out, err)
+	}
+	in.Stopped = "because"
+	if text, err := json.Marshal(in); err != nil || !strings.Contains(string(text), `"stopped":"because"`) {
+		t.Errorf("a run that was stopped has a summary %s, %v", text, err)
 	}
 	in.Values = nil
 	if text, err := json.Marshal(in); err != nil || strings.Contains(string(text), "values") {

@@ -1,4 +1,5 @@
-"""Writes the golden vectors of methods that compare micro-batches: vrsgd.json and clars.json, by PyTorch in float64.
+"""Writes the golden vectors of methods that compare micro-batches: vrsgd.json, clars.json, bigbatch-armijo.json and
+bigbatch-bb.json, by PyTorch in float64.
 
   python3 make_moments.py [--out DIR]
 
@@ -86,17 +87,55 @@ def clars(coefficient, most):
     return direction
 
 
+def mean_loss(w):
+    x, y = samples()
+    return F.cross_entropy(F.linear(x, w[0], w[1]), y)
+
+
+def flat(tensors):
+    return torch.cat([t.flatten() for t in tensors])
+
+
+def big_batch(step, rate, training_samples):
+    """Plain SGD that finds its steps: by backtracking (armijo), or from a suggested one (bb). Returns w and the steps."""
+    w, rates, count = parameters(), [], LEAF * LEAVES
+    for _ in range(UPDATES):
+        loss = mean_loss(w)
+        g = torch.autograd.grad(loss, w)
+        square = flat(g).square().sum()
+
+        def there(a):
+            return [(t - a * d).detach().requires_grad_() for t, d in zip(w, g)]
+
+        while mean_loss(there(rate)) > loss - 0.1 * rate * square + 1e-6:
+            rate /= 2
+        after = there(rate)
+        rates.append(rate)
+        if step == "bb":
+            sizes, gradients = micro_batches(w)
+            spread = sum(n * flat(m).square().sum() for n, m in zip(sizes, gradients))
+            variance = (spread - count * square) / (len(sizes) - 1)
+            moved = flat(after) - flat(w)
+            turned = flat(torch.autograd.grad(mean_loss(after), after)) - flat(g)
+            curvature = turned @ moved / (moved @ moved)
+            signal, share = 1 - variance / (count * square), count / training_samples
+            if curvature > 0 and signal > 0:
+                rate = (1 - share) * rate + share * float((signal / curvature).detach())
+        w = after
+    return w, rates
+
+
 def listed(w):
     """Weight and bias, one after the other, with 13 significant digits."""
     return [float(f"{v:.12e}") for t in w for v in t.flatten()]
 
 
-def write(path, rate, options, w):
+def write(path, rate, options, w, **more):
     record = {
         "leaf": LEAF, "lanes": LANES, "leaves": LEAVES, "classes": CLASSES, "side": SIDE, "updates": UPDATES,
         "momentum": MOMENTUM, "weight_decay": DECAY, "lr": rate, "options": options,
         "start": listed(parameters()), "end": listed(w),
-    }
+    } | more
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -107,6 +146,12 @@ def main():
     write(out / "vrsgd.json", 0.5, {"gamma": 0.1}, train(0.5, vrsgd(0.1)))
     # A coefficient above the default, at which some updates are below the largest ratio and some above.
     write(out / "clars.json", 1.0, {"coefficient": 0.02, "max_ratio": 0.081}, train(1.0, clars(0.02, 0.081)))
+    # Both begin with a step that is much too long. The training set of bb is larger than its batch; of its updates the
+    # first and the last have more noise than signal, so that the step stays.
+    for step, rate, leaves in (("armijo", 100.0, LEAVES), ("bb", 14.0, 2 * LEAVES)):
+        w, rates = big_batch(step, rate, LEAF * leaves)
+        more = {"momentum": 0, "weight_decay": 0, "set": leaves, "rates": rates}
+        write(out / f"bigbatch-{step}.json", rate, {"step": step}, w, **more)
 
 
 if __name__ == "__main__":

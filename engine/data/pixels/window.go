@@ -45,20 +45,40 @@ type Draw struct {
 	Epoch, Sample, Copy uint32
 }
 
-// words are the random numbers of a block. Layer 0 of the purpose is that of the augmentation kernel, whose flips these
-// are; crops have a layer of their own.
+// words are the random numbers of a block. Layer 0 of the purpose is that of the augmentation kernel, whose flips, shifts
+// and cuts these are; crops and AutoAugment's choices have layers of their own.
 func (d Draw) words(block, layer uint32) [4]uint32 {
 	return philox.Philox4x32(philox.Key(d.Seed), philox.Counter(block, d.Sample, d.Epoch, philox.Augment, layer, d.Copy))
 }
 
+// The layers of random numbers that no kernel draws.
+const (
+	cropLayer   = 1
+	policyLayer = 2
+)
+
 // Mirrored decides whether a sample is flipped.
 func (d Draw) Mirrored() bool { return d.words(0, 0)[2]>>31 == 1 }
+
+// Shift says by how many pixels a sample is moved up and to the left, at most pad either way.
+func (d Draw) Shift(pad int) (up, left int) {
+	r := d.words(0, 0)
+	return philox.Below(r[0], 2*pad+1) - pad, philox.Below(r[1], 2*pad+1) - pad
+}
+
+// Cut is the first row and column of the square of a sample of h x w that is erased; a part of it may lie outside.
+func (d Draw) Cut(h, w, side int) (row, column int) {
+	r := d.words(1, 0)
+	return philox.Below(r[0], h) - side/2, philox.Below(r[1], w) - side/2
+}
+
+// Policy are the words by which an AutoAugment policy edits a sample.
+func (d Draw) Policy() [4]uint32 { return d.words(0, policyLayer) }
 
 // The shapes that a random crop may have, and how often one is tried.
 const (
 	minRatio, maxRatio = 3. / 4, 4. / 3
 	cropTries          = 10
-	cropLayer          = 1
 )
 
 // RandomCrop draws a part of a w x h image, of at least a share of its area and of a ratio from 3/4 to 4/3, and resizes it

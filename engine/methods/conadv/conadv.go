@@ -29,8 +29,8 @@ type Options struct {
 	RandomStart float64 `yaml:"random_start" doc:"probability that a leaf's attack begins at random points of the ball, rather than at the clean samples"`
 	Targeted    bool    `yaml:"targeted" doc:"attack towards a random wrong class, rather than away from the right one"`
 	AuxBN       bool    `yaml:"aux_bn" doc:"give the adversarial samples, and those of view, a batch normalisation of their own"`
-	// View makes three views of every sample. The paper's has AutoAugment, which data.augment does not.
-	View []string `yaml:"view" doc:"augmentations of a third view of every sample, drawn anew and trained on beside both others: pad_crop, flip, cutout, by the sizes of data, or random_resized_crop, flip; or none: no such view"`
+	// View makes three views of every sample. The paper's has autoaugment beside the crops and flips of the others.
+	View []string `yaml:"view" doc:"augmentations of a third view of every sample, drawn anew and trained on beside both others: those that data.augment can have, by the sizes and the policy of data; or none: no such view. The paper's has autoaugment beside the others' crop and flip"`
 }
 
 // The names of the parameter sets of the twins and of the third view.
@@ -49,7 +49,7 @@ iterations times: xadv <- clip(xadv - step sign(dL(w, xadv, c)/dxadv)) for a ran
 `
 	lossLine = `g = (1/2n) sum of dL(w, main; x)/dw + dL(w, adv; xadv)/dw over the n samples of the batch
 view: g = (1/3n) sum of dL(w, main; x)/dw + dL(w, aug; xview)/dw + dL(w, adv; xadv)/dw, xview the sample as view augments it`
-	limits = "the paper's third view is augmented by AutoAugment, which no view here can be; all passes cost their work: conadv saves time only where devices outnumber the passes of an update; without batch normalisation aux_bn has no effect"
+	limits = "the published code does AutoAugment's operations at 0.8 of TensorFlow's magnitudes and fills with grey, view does them as torchvision does; all passes cost their work: conadv saves time only where devices outnumber the passes of an update; without batch normalisation aux_bn has no effect"
 )
 
 func init() {
@@ -84,14 +84,14 @@ func New(name string, stale bool, o Options) (*Method, error) {
 		methods.Need(o.Step >= 0 && !math.IsInf(o.Step, 0), "step", o.Step, "at least 0"),
 		methods.Need(o.Iterations > 0, "iterations", o.Iterations, "at least 1"),
 		methods.Need(o.RandomStart >= 0 && o.RandomStart <= 1, "random_start", o.RandomStart, "between 0 and 1"),
-		methods.Need(!slices.ContainsFunc(o.View, notAugmentation), "view", o.View, "of pad_crop, flip, cutout and random_resized_crop, or none")); err != nil {
+		methods.Need(!slices.ContainsFunc(o.View, notAugmentation), "view", o.View, "of pad_crop, flip, cutout, random_resized_crop and autoaugment, or none")); err != nil {
 		return nil, err
 	}
 	return &Method{opt: o, stale: stale}, nil
 }
 
 func notAugmentation(name string) bool {
-	return name != "pad_crop" && name != "flip" && name != "cutout" && name != "random_resized_crop"
+	return !slices.Contains([]string{"pad_crop", "flip", "cutout", "random_resized_crop", "autoaugment"}, name)
 }
 
 // Prepare notes the leaf.

@@ -83,7 +83,7 @@ func TestBadOptions(t *testing.T) {
 		"step":         func(o *Options) { o.Step = -1 },
 		"iterations":   func(o *Options) { o.Iterations = 0 },
 		"random_start": func(o *Options) { o.RandomStart = 1.5 },
-		"view":         func(o *Options) { o.View = []string{"autoaugment"} },
+		"view":         func(o *Options) { o.View = []string{"mixup"} },
 	} {
 		o := Options{Epsilon: 0.1, Step: 0.1, Iterations: 1}
 		change(&o)
