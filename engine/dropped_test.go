@@ -201,7 +201,7 @@ func checkPieces(t *testing.T, method string, seen, told map[string]bool) {
 	whole, want := trainSmall(t, method, 1, 0, nil)
 	start := fresh(t, method)
 	runs := 0
-	for _, stop := range stops(whole.steps[len(whole.steps)-1].Updates) {
+	for _, stop := range places(whole.steps[len(whole.steps)-1].Updates) {
 		_, half := trainSmall(t, method, 1, stop, nil)
 		if noticed(t, method, half, want, whole) {
 			t.Fatalf("a resume after update %d without a loss ends elsewhere", stop)
@@ -254,8 +254,8 @@ func TestStopInMidAccumulation(t *testing.T) {
 	}
 }
 
-// stops are the updates to stop after, those in the middle first.
-func stops(last int) (out []int) {
+// places are the updates to stop after, those in the middle first.
+func places(last int) (out []int) {
 	for _, at := range []int{last / 2, 3 * last / 4, last / 4, last - 1} {
 		out = append(out, at)
 	}
