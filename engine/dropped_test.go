@@ -23,6 +23,7 @@ var untold = map[string]string{
 	"progress wait_seconds":  "of the clock",
 	"progress test_accuracy": "an evaluation follows before anything reads it",
 	"progress test_loss":     "an evaluation follows before anything reads it",
+	"fgsmrs before":          "the end of an epoch sets it anew before anything reads it",
 }
 
 // piece is a part of a checkpoint's state that can be dropped.
