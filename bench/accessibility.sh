@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the page of `broadside serve` with axe-core in Chromium: in light and dark, wide and on a phone.
+# Checks the page of `broadside serve`, a report and a comparison with axe-core in Chromium: in light and dark, wide and on a phone.
 # Needs npm, which gets axe-core, and Chromium (BROADSIDE_CHROMIUM or in the path).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -76,7 +76,7 @@ func TestFaults(t *testing.T) {
 	if _, err := Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 2, RunDir: whole}); err != nil {
 		t.Fatal(err)
 	}
-	want := lastCheckpoint(t, whole)
+	want, records := lastCheckpoint(t, whole), fmt.Sprint(updatesOf(t, whole))
 	faults := 16
 	switch {
 	case os.Getenv("BROADSIDE_LONG") != "":
@@ -99,7 +99,7 @@ func TestFaults(t *testing.T) {
 			if took := time.Since(start); took > 60*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			c.check(t, dir, err, want)
+			c.check(t, dir, err, want, records)
 		})
 	}
 }
@@ -109,7 +109,7 @@ func (c trial) options(dir string) Options {
 }
 
 // check holds the run to what it promises after the fault.
-func (c trial) check(t *testing.T, dir string, err error, want *checkpoint.Checkpoint) {
+func (c trial) check(t *testing.T, dir string, err error, want *checkpoint.Checkpoint, records string) {
 	t.Helper()
 	if c.kind == "kill" || c.loss == "redistribute" && c.kind != "memory" {
 		if err != nil {
@@ -117,6 +117,9 @@ func (c trial) check(t *testing.T, dir string, err error, want *checkpoint.Check
 		}
 		if d := differentRun(want, lastCheckpoint(t, dir)); d != "" {
 			t.Errorf("it went on with other bits: %s", d)
+		}
+		if got := fmt.Sprint(updatesOf(t, dir)); got != records {
+			t.Errorf("it recorded the updates\n%s\nwant\n%s", got, records)
 		}
 		events, _ := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 		if c.kind != "kill" && !strings.Contains(string(events), "going on with other devices") {
@@ -232,7 +235,9 @@ func checkKept(t *testing.T, dir string) {
 	}
 	reached := 0
 	for _, e := range log {
-		reached = max(reached, e.Updates)
+		if e.Type != telemetry.TypeUpdate { // which comes before the checkpoint of the same update begins
+			reached = max(reached, e.Updates)
+		}
 	}
 	found, err := checkpoint.Dir(filepath.Join(dir, checkpointDir)).Latest()
 	if errors.Is(err, os.ErrNotExist) && reached < 6 {
@@ -246,7 +251,7 @@ func checkKept(t *testing.T, dir string) {
 	}
 }
 
-// eventsOf describes a run's events but for times, starts and resumes. A run that was killed between its last checkpoint
+// eventsOf describes a run's events but for times, starts and resumes, its updates to the last bit. A run that was killed between its last checkpoint
 // and its end has that checkpoint twice; it counts once.
 func eventsOf(t *testing.T, dir string) string {
 	t.Helper()
@@ -256,7 +261,9 @@ func eventsOf(t *testing.T, dir string) string {
 	}
 	var lines []string
 	for _, e := range log {
-		if e.Type != telemetry.TypeStart && e.Type != telemetry.TypeResume {
+		if e.Type == telemetry.TypeUpdate {
+			lines = append(lines, fmt.Sprint(e.Type, " ", recorded(e)))
+		} else if e.Type != telemetry.TypeStart && e.Type != telemetry.TypeResume {
 			lines = append(lines, fmt.Sprint(e.Type, " ", e.Epoch, e.Updates, e.From, e.To, e.Trigger, filepath.Base(e.Path)))
 		}
 	}

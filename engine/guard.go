@@ -106,30 +106,30 @@ func (g *guard) begin(loss float64, samples int) {
 	}
 }
 
-// check judges the update under way, of which it is given the sum of the gradients.
-func (g *guard) check(sum kernels.Memory) error {
+// check judges the update under way, of which it is given the sum of the gradients, and returns the norm of their mean.
+func (g *guard) check(sum kernels.Memory) (norm float64, err error) {
 	if g == nil {
-		return nil
+		return 0, nil
 	}
 	l, err := g.lengths()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	square, err := l.measure(sum)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	norm := math.Sqrt(square) / float64(g.samples)
+	norm = math.Sqrt(square) / float64(g.samples)
 	if a := g.judge("loss", &g.seen.Loss, g.loss); a != nil {
-		return a
+		return 0, a
 	}
 	if a := g.judge("gradient norm", &g.seen.Gradient, norm); a != nil {
-		return a
+		return 0, a
 	}
 	g.seen.Loss.add(g.loss)
 	g.seen.Gradient.add(norm)
 	g.seen.InARow = 0
-	return nil
+	return norm, nil
 }
 
 func (g *guard) judge(what string, t *trend, x float64) *anomaly {

@@ -211,6 +211,14 @@ func (s *steps) gradient(sum kernels.Memory, samples int) error {
 	return s.lengths.copyTo(s.lengths.scratch, s.lengths.fleet.params)
 }
 
+// norm is that of the mean gradient of an update that was measured, or 0.
+func (s *steps) norm() float64 {
+	if s == nil || !s.due {
+		return 0
+	}
+	return s.out.Gradient
+}
+
 // moved is told that the parameters have changed.
 func (s *steps) moved(samples int) error {
 	if s == nil || !s.due {

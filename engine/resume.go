@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"broadside/engine/recipe"
@@ -31,8 +32,10 @@ func storedRecipe(dir string) (string, error) {
 	return string(text), nil
 }
 
-// sameRecipe refuses to resume with another recipe. Where the data lie and how often checkpoints are
-// written may change.
+// freeKeys are what a resume may change: where the data lie, what is written and how often.
+var freeKeys = []string{"path", "on_device_loss", "log_per_epoch", "every_updates", "every_minutes", "keep", "best"}
+
+// sameRecipe refuses to resume with another recipe, but for freeKeys.
 func sameRecipe(stored, given string) error {
 	a, b := strings.Split(stored, "\n"), strings.Split(given, "\n")
 	section := ""
@@ -41,7 +44,7 @@ func sameRecipe(stored, given string) error {
 		if !strings.HasPrefix(x, " ") {
 			section, _, _ = strings.Cut(x, ":")
 		}
-		free := strings.HasPrefix(x, "  path:") || strings.HasPrefix(x, "  on_device_loss:") || strings.HasPrefix(x, "  every_updates:") || strings.HasPrefix(x, "  every_minutes:") || strings.HasPrefix(x, "  keep:") || strings.HasPrefix(x, "  best:")
+		free := slices.ContainsFunc(freeKeys, func(key string) bool { return strings.HasPrefix(x, "  "+key+":") })
 		if x != y && !free {
 			return fmt.Errorf("%s of the recipe has %q where the run began with %q: a resume must not change it",
 				section, strings.TrimSpace(y), strings.TrimSpace(x))

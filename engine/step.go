@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -228,6 +229,7 @@ type updater struct {
 	slots   []kernels.Memory
 	vectors []kernels.Memory
 	cells   []float32 // what is written to hyper
+	norm    float64   // of the update's mean gradient, where it was measured, or 0
 }
 
 func newUpdater(f *fleet, rule optim.Rule, list []method) (*updater, error) {
@@ -304,6 +306,7 @@ func (u *updater) bind(sum kernels.Memory) {
 // update makes an update, counted from 1, by the mean of the gradients summed over so many leaves and samples, and returns
 // its learning rate, which a method may set. The error is an *anomaly if the update is not to be made.
 func (u *updater) update(number, leaves, samples int, lr float64) (float64, error) {
+	u.norm = 0
 	sum, err := u.reduce(leaves)
 	if err == nil {
 		lr, err = u.line.search(sum, samples, lr)
@@ -327,6 +330,7 @@ func (u *updater) apply(sum kernels.Memory, number, leaves, samples int, lr floa
 	if err := u.steps.gradient(sum, samples); err != nil {
 		return err
 	}
+	u.norm = cmp.Or(u.norm, u.steps.norm())
 	if err := u.damping.apply(sum); err != nil {
 		return err
 	}
@@ -362,7 +366,7 @@ func (u *updater) reduce(leaves int) (kernels.Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := u.guard.check(sum); err != nil {
+	if u.norm, err = u.guard.check(sum); err != nil {
 		return nil, err
 	}
 	return sum, u.moments.readSum(sum)

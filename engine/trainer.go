@@ -74,6 +74,8 @@ type trainer struct {
 	epochSamples int64
 	epochWaited  time.Duration // for data, at the start of the epoch
 
+	lap lap // since the update recorded last
+
 	waitedBefore float64 // seconds, of the processes before
 	badTold      int     // images that could not be decoded, of which was told
 }
@@ -91,6 +93,7 @@ type trainerConfig struct {
 	saveEvery       time.Duration   // 0: not by time
 	save            <-chan struct{} // asks for a checkpoint
 	keepBest        bool
+	logPerEpoch     int // updates recorded of an epoch, at most
 }
 
 // method is a method of the run with its description.
@@ -365,6 +368,7 @@ func (t *trainer) update() error {
 	if err := t.updater.steps.end(t); err != nil {
 		return err
 	}
+	leaves := t.pending.leaves
 	seen := float64(max(t.computedLeaves(), 1) * t.fleet.leaf.Capacity * t.fleet.copiesEach())
 	t.forget()
 	t.at.Updates++
@@ -373,6 +377,9 @@ func (t *trainer) update() error {
 		Updates:       t.at.Updates, Samples: u.Samples, SamplesSeen: t.at.Samples, Batch: t.at.Batch, LR: u.LR,
 		Loss: t.at.EpochLoss / seen, UpdateLoss: u.Loss, Accuracy: float64(t.at.EpochCorrect) / seen,
 		Streamed: t.fleet.train.streams(), DataWait: t.epochWait()})
+	if err := t.logUpdate(u, leaves); err != nil {
+		return err
+	}
 	return t.endUpdate(u)
 }
 
@@ -452,6 +459,7 @@ func (t *trainer) turnEpoch() {
 
 func (t *trainer) startEpoch() {
 	t.epochStarted, t.epochSamples, t.epochWaited = time.Now(), t.at.Samples, t.fleet.waited()
+	t.lap = lap{t.epochStarted, t.at.Samples}
 }
 
 // record is the epoch that just ended, before the methods act on it.

@@ -162,6 +162,7 @@ type tape struct {
 	epochs      []telemetry.Epoch
 	events      []telemetry.Event
 	steps       []telemetry.Step
+	updates     []telemetry.Event
 	keepSteps   bool
 	checkpoints []*checkpoint.Checkpoint
 	stopAt      int // cancel after this update
@@ -184,7 +185,15 @@ func (s *tape) Epoch(e telemetry.Epoch) error {
 	}
 	return nil
 }
-func (s *tape) Event(e telemetry.Event) error { s.events = append(s.events, e); return nil }
+func (s *tape) Event(e telemetry.Event) error {
+	switch {
+	case e.Type != telemetry.TypeUpdate:
+		s.events = append(s.events, e)
+	case s.keepSteps:
+		s.updates = append(s.updates, e)
+	}
+	return nil
+}
 func (s *tape) Checkpoint(t *trainer) error {
 	ck, err := t.save(nil)
 	s.checkpoints = append(s.checkpoints, ck)

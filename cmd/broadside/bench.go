@@ -18,7 +18,7 @@ import (
 func newBench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure how fast this machine trains, and what share of its limits that is",
 		Example: "  broadside bench step --model resnet20 --batch 256\n  broadside bench kernels --shapes resnet18-cifar\n  broadside bench hvp --samples 128\n  broadside bench allreduce --devices 4"}
-	cmd.AddCommand(newBenchStep(), newBenchKernels(), newBenchHVP(), newBenchAllReduce())
+	cmd.AddCommand(untilSignal(newBenchStep()), untilSignal(newBenchKernels()), untilSignal(newBenchHVP()), untilSignal(newBenchAllReduce()))
 	return group(cmd)
 }
 

@@ -25,7 +25,7 @@ func newData() *cobra.Command {
 		})
 	cmd.Long = `List the data sets and the files they need. The commands below take the name of one and, unless it is bundled,
 the path of its files.`
-	cmd.AddCommand(newDataFetch(), newDataVerify(), newDataInspect(), newDataPack(), newDataExport())
+	cmd.AddCommand(untilSignal(newDataFetch()), newDataVerify(), newDataInspect(), newDataPack(), newDataExport())
 	cmd.Args = func(cmd *cobra.Command, a []string) error {
 		if len(a) == 0 {
 			return nil

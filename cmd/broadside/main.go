@@ -36,14 +36,18 @@ const causeGrace = 10 * time.Second
 
 func main() { os.Exit(command(os.Args[1:])) }
 
-// command executes the command line in this process, whose signals it takes, and returns the exit status.
-func command(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() { // a second signal ends the process at once
-		<-ctx.Done()
-		stop()
-	}()
-	return run(ctx, args, os.Stdout, os.Stderr)
+// command executes the command line in this process and returns the exit status.
+func command(args []string) int { return run(context.Background(), args, os.Stdout, os.Stderr) }
+
+// untilSignal has the first signal end a command's context, so that it can stop as it should; a second one ends the
+// process. Any other command ends with the process at the first.
+func untilSignal(cmd *cobra.Command) *cobra.Command {
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop)
+		cmd.SetContext(ctx)
+	}
+	return cmd
 }
 
 // usageError is a mistake in the command line of a command.
@@ -105,8 +109,8 @@ batch when the loss gets flatter, and trains on adversarial examples.`,
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"train", "Train:", []*cobra.Command{newTrain(), newSweep(), newLRFind()}},
-		{"work", "Look at runs and measure:", []*cobra.Command{newServe(), newReport(), newCompare(), newPlot(), newEval(), newPredict(), newCurvature()}},
+		{"train", "Train:", []*cobra.Command{untilSignal(newTrain()), untilSignal(newSweep()), untilSignal(newLRFind())}},
+		{"work", "Look at runs and measure:", []*cobra.Command{untilSignal(newServe()), newReport(), newCompare(), newPlot(), newEval(), newPredict(), newCurvature()}},
 		{"exchange", "Exchange weights:", []*cobra.Command{newImport(), newExport()}},
 		{"list", "Recipes, and what they can name:", []*cobra.Command{newRecipe(), newMethods(), newModels(), newData()}},
 		{"self", "This machine and program:", []*cobra.Command{newDoctor(), newBench(), newCompletion()}},

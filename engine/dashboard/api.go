@@ -34,7 +34,8 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.w
 type runView struct {
 	ID          string           `json:"id"`
 	Version     int64            `json:"version"`
-	Table       tableView        `json:"table"`
+	Table       tableView        `json:"table"`   // of the epochs
+	Updates     tableView        `json:"updates"` // of those updates that were recorded
 	Notes       []note           `json:"notes"`
 	Checkpoints []checkpointView `json:"checkpoints"`
 }
@@ -46,18 +47,22 @@ type checkpointView struct {
 	Time    time.Time `json:"time"`
 }
 
-// run answers /api/run?id=ID: a run's curves, or what is new of them since &generation= and &from=.
+// run answers /api/run?id=ID: a run's curves, or what is new of the epochs' since &generation= and &from=, and of the updates'
+// since &updates_generation= and &updates_from=.
 func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	generation, err := strconv.Atoi(q.Get("generation"))
-	if err != nil {
-		generation = -1
+	news := func(t *table, prefix string) tableView {
+		generation, err := strconv.Atoi(q.Get(prefix + "generation"))
+		if err != nil {
+			generation = -1
+		}
+		from, _ := strconv.Atoi(q.Get(prefix + "from")) // 0, all, if it is no number
+		return t.view(generation, from)
 	}
-	from, _ := strconv.Atoi(q.Get("from")) // 0, all, if it is no number
 	v := runView{ID: q.Get("id")}
 	var at run
 	if !s.watcher.with(v.ID, func(r *run) {
-		v.Version, v.Table, v.Notes = r.version, r.table.view(generation, from), slices.Clone(r.notes)
+		v.Version, v.Table, v.Updates, v.Notes = r.version, news(r.table, ""), news(r.updates, "updates_"), slices.Clone(r.notes)
 		at.root, at.dir = r.root, r.dir
 	}) {
 		noRun(w, v.ID)

@@ -191,6 +191,49 @@ func TestPageInABrowser(t *testing.T) {
 	})
 }
 
+// A run's curves, its line in the list and its bar move within an epoch, and go back with a run that resumes.
+func TestCurvesMoveWithinAnEpochInABrowser(t *testing.T) {
+	dir := t.TempDir()
+	live := begin(t, filepath.Join(dir, "live"), recipeA)
+	live.updates(1, 2)
+	done := begin(t, filepath.Join(dir, "older"), recipeB) // without records of updates
+	done.epochs(1, 3)
+	done.end(3)
+	page := serving(t, watched(t, dir), local)
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(page))
+	label := `[...document.querySelectorAll('#plots figure')].find((f) => f.innerText.startsWith('Train loss'))?.querySelector('svg.chart').getAttribute('aria-label') ?? ''`
+	bar := `document.querySelector('#runs li.running progress').value.toFixed(4)`
+
+	becomes(b, dots("Train loss"), "2 3")
+	becomes(b, label, "Train loss over epochs. live: 2.8000 at epoch 0.2, from 2.8000 to 2.9000; older: 0.6667 at epoch 3, from 0.6667 to 2.0000.")
+	becomes(b, line("live"), "live running epoch 0/8 · loss 2.8000 · 8s left")
+	becomes(b, bar, "0.0250")
+	becomes(b, dots("Test accuracy"), "3")
+	live.updates(3, 5)
+	becomes(b, dots("Train loss"), "5 3")
+	becomes(b, dots("Learning rate"), "5 3")
+	becomes(b, dots("Gradient norm"), "")
+	becomes(b, bar, "0.0625")
+	live.append(telemetry.Event{Type: telemetry.TypeUpdate, Updates: 6, WallSeconds: 0.6, Update: telemetry.Update{EpochFraction: 0.6, SamplesSeen: 384, Loss: 2.4, Batch: 64, LR: 0.06, ImagesPerSecond: 640, GradientNorm: 1.5}})
+	becomes(b, dots("Gradient norm"), "1")
+	live.updates(7, 10)
+	live.epochs(1, 1)
+	becomes(b, dots("Test accuracy"), "1 3")
+	becomes(b, dots("Train loss"), "10 3")
+	becomes(b, line("live"), "live running epoch 1/8 · 50.00% · batch 64 · 7s left")
+	eval[any](b, `document.querySelector('input[name=axis][value=updates]').click()`)
+	live.updates(11, 14)
+	becomes(b, label, "Train loss over updates. live: 1.6000 at update 14, from 1.6000 to 2.9000; older: 0.6667 at update 30, from 0.6667 to 2.0000.")
+	if err := live.log.TruncateAfter(12); err != nil {
+		t.Fatal(err)
+	}
+	live.append(telemetry.Event{Type: telemetry.TypeResume, Epoch: 1, Updates: 12})
+	becomes(b, dots("Train loss"), "12 3")
+	live.updates(13, 13)
+	becomes(b, label, "Train loss over updates. live: 1.7000 at update 13, from 1.7000 to 2.9000; older: 0.6667 at update 30, from 0.6667 to 2.0000.")
+}
+
 // A page whose server goes away says so, and goes on by itself when it is back.
 func TestServerComesBackInABrowser(t *testing.T) {
 	dir := t.TempDir()
@@ -245,7 +288,8 @@ func TestLoginInABrowser(t *testing.T) {
 	becomes(b, `document.cookie`, "") // no script reads the session
 }
 
-// The page has no fault that axe-core finds, in light, dark and on a phone. bench/accessibility.sh gets axe-core.
+// The page, a report and a comparison have no fault that axe-core finds, in light, dark and on a phone. bench/accessibility.sh
+// gets axe-core.
 func TestAccessibility(t *testing.T) {
 	path := os.Getenv("BROADSIDE_AXE")
 	if path == "" {
@@ -256,22 +300,29 @@ func TestAccessibility(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	begin(t, filepath.Join(dir, "live"), recipeA).epochs(1, 4)
-	begin(t, filepath.Join(dir, "done"), recipeB).end(3)
+	live, done := begin(t, filepath.Join(dir, "live"), recipeA), begin(t, filepath.Join(dir, "done"), recipeB)
+	live.epochs(1, 4)
+	live.updates(41, 45)
+	live.append(telemetry.Event{Type: telemetry.TypeGrowth, Epoch: 4, Updates: 45, From: 64, To: 128, Trigger: "duration"})
+	live.append(telemetry.Event{Type: telemetry.TypeAnomaly, Epoch: 4, Updates: 45, Message: "the loss is NaN"})
+	live.append(telemetry.Event{Type: telemetry.TypePhase, Epoch: 4, Updates: 45, Phase: "average"})
+	done.epochs(1, 3)
+	done.end(3)
 	write(t, filepath.Join(dir, "done/checkpoints/step-000000030.safetensors"), "x")
 	write(t, filepath.Join(dir, "done/curvature.json"), `{"samples":32,"batch_norm":"eval","eigenvalues":[{"value":2,"iterations":3,"converged":true}],
 		"density":{"runs":[{"nodes":[-1,0,4],"weights":[0.1,0.6,0.3]}],"mean":1.1},"landscape":{"offsets":[-1,0,1],"losses":[[3,1,3],[2,1,2],[4,2,4]]}}`)
 	write(t, filepath.Join(dir, "bad", telemetry.EventsFile), "nonsense\n{}\n")
+	files := filePages(t, dir)
 	page := serving(t, watched(t, dir), local)
 	b := newBrowser(t)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{1280, 390} {
-			for _, path := range []string{"/?run=live&run=done", "/login.html"} {
+			for _, path := range append([]string{page + "/?run=live&run=done", page + "/login.html"}, files...) {
 				b.prefer("prefers-color-scheme", scheme)
-				b.do(chromedp.EmulateViewport(width, 900), chromedp.Navigate(page+path))
-				if path != "/login.html" {
+				b.do(chromedp.EmulateViewport(width, 900), chromedp.Navigate(path))
+				if strings.Contains(path, "?run=") {
 					becomes(b, `document.querySelectorAll('#landscapes figure').length`, 1)
-					becomes(b, dots("Test accuracy"), "4")
+					becomes(b, dots("Test accuracy"), "4 3")
 				}
 				eval[any](b, `document.querySelectorAll('details').forEach((d) => { d.open = true; }); document.querySelector('.reader')?.focus()`)
 				eval[any](b, string(axe)+"; 0")
@@ -284,4 +335,26 @@ func TestAccessibility(t *testing.T) {
 			}
 		}
 	}
+}
+
+// filePages are the addresses of the pages that broadside writes about the runs live and done of a folder.
+func filePages(t *testing.T, dir string) []string {
+	t.Helper()
+	runs := []string{filepath.Join(dir, "live"), filepath.Join(dir, "done")}
+	var pages []string
+	for _, run := range runs {
+		if err := telemetry.Report(run); err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, "file://"+filepath.Join(run, telemetry.ReportFile))
+	}
+	c, err := telemetry.Compare(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "compare.html")
+	if err := c.WritePage(path); err != nil {
+		t.Fatal(err)
+	}
+	return append(pages, "file://"+path)
 }

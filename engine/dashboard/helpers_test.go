@@ -52,6 +52,15 @@ func (r *testRun) epochs(first, last int) {
 	}
 }
 
+// updates adds the updates from first to last of epochs of ten, of 64 samples and a tenth of a second each, which are recorded
+// before the epoch.
+func (r *testRun) updates(first, last int) {
+	for n := first; n <= last; n++ {
+		r.append(telemetry.Event{Type: telemetry.TypeUpdate, Epoch: (n - 1) / 10, Updates: n, WallSeconds: float64(n) / 10,
+			Update: telemetry.Update{EpochFraction: float64((n-1)%10+1) / 10, SamplesSeen: int64(64 * n), Loss: 3 - float64(n)/10, Batch: 64, LR: float64(n) / 100, ImagesPerSecond: 640}})
+	}
+}
+
 // end closes the log and writes the summary.
 func (r *testRun) end(epochs int) {
 	r.t.Helper()

@@ -40,10 +40,12 @@ type Entry struct {
 	EpochsWanted string            `json:"epochs_wanted"` // as the recipe says; "" if it does not
 	Model        string            `json:"model"`
 	Data         string            `json:"data"`
-	TrainLoss    *float64          `json:"train_loss"` // of the last epoch
+	TrainLoss    *float64          `json:"train_loss"` // of the last epoch or update
 	LR           *float64          `json:"lr"`
 	Curvature    int64             `json:"curvature"` // changes with the run's measurements of curvature; 0: there are none
 	Rows         int               `json:"rows"`
+	At           float64           `json:"at"`      // epochs done, with the share of the one under way that is known
+	Seconds      float64           `json:"seconds"` // of training, by then
 	Version      int64             `json:"version"` // grows with every change
 	Summary      telemetry.Summary `json:"summary"`
 }
@@ -78,7 +80,10 @@ type run struct {
 	lr        *float64
 	metrics   *telemetry.RunMetrics
 	recipe    map[string]string
-	table     *table
+	table     *table // of the epochs
+	updates   *table // of the updates that were recorded
+	at        float64
+	seconds   float64
 	notes     []note
 	curvature int64
 }
@@ -101,8 +106,9 @@ func (r *run) reset() {
 	if r.table != nil {
 		generation = r.table.generation + 1
 	}
-	r.summary, r.metrics, r.table, r.notes = telemetry.NewSummary(), telemetry.NewRunMetrics(r.id), newTable(), nil
-	r.table.generation = generation
+	r.summary, r.metrics, r.notes, r.at, r.seconds = telemetry.NewSummary(), telemetry.NewRunMetrics(r.id), nil, 0, 0
+	r.table, r.updates = newTable(maxCells), newTable(maxUpdateCells)
+	r.table.generation, r.updates.generation = generation, generation
 	r.trainLoss, r.lr, r.started, r.updated = nil, nil, time.Time{}, time.Time{}
 }
 
@@ -215,6 +221,8 @@ func (r *run) event(e telemetry.Event) {
 	switch {
 	case e.Record != nil:
 		r.epoch(*e.Record)
+	case e.Type == telemetry.TypeUpdate:
+		r.update(e)
 	case e.Type == telemetry.TypeProbe && e.Eigenvalue != nil:
 		r.table.add(place{float64(e.Epoch), float64(e.Updates), none, e.WallSeconds}, map[string]float64{"eigenvalue": *e.Eigenvalue})
 	}
@@ -230,6 +238,7 @@ func (r *run) event(e telemetry.Event) {
 func (r *run) epoch(e telemetry.Epoch) {
 	r.summary.Add(e)
 	r.trainLoss, r.lr = &e.TrainLoss, &e.LR
+	r.at, r.seconds = float64(e.Epoch), e.WallSeconds
 	values := map[string]float64{"train_loss": e.TrainLoss, "train_accuracy": e.TrainAccuracy, "batch": float64(e.Batch), "lr": e.LR,
 		"images_per_second": e.ImagesPerSecond, "attack_fraction": e.AttackFraction, "grad_passes": float64(e.GradPasses), "hvps": float64(e.HVPs)}
 	for name, v := range map[string]*float64{"test_loss": e.TestLoss, "test_accuracy": e.TestAccuracy, "eigenvalue": e.Eigenvalue} {
@@ -239,6 +248,18 @@ func (r *run) epoch(e telemetry.Epoch) {
 	}
 	maps.Copy(values, e.Values)
 	r.table.add(place{float64(e.Epoch), float64(e.Updates), float64(e.SamplesSeen), e.WallSeconds}, values)
+}
+
+// update takes in the record of an update. Its values have the names of the epochs' where they are the same quantity.
+func (r *run) update(e telemetry.Event) {
+	u := e.Update
+	r.trainLoss, r.lr = &u.Loss, &u.LR
+	r.at, r.seconds = float64(e.Epoch)+u.EpochFraction, e.WallSeconds
+	values := map[string]float64{"train_loss": u.Loss, "batch": float64(u.Batch), "lr": u.LR, "images_per_second": u.ImagesPerSecond}
+	if u.GradientNorm != 0 {
+		values["gradient_norm"] = u.GradientNorm
+	}
+	r.updates.add(place{r.at, float64(e.Updates), float64(u.SamplesSeen), e.WallSeconds}, values)
 }
 
 // state is the run's state, and what is wrong if it is broken.
@@ -260,7 +281,7 @@ func (r *run) state() (string, string) {
 // entry is the run's line in the list.
 func (r *run) entry() Entry {
 	e := Entry{ID: r.id, Started: r.started, Updated: r.updated, EpochsWanted: r.recipe["train.epochs"], Model: r.recipe["model.name"], Data: r.recipe["data.name"],
-		TrainLoss: finite(r.trainLoss), LR: finite(r.lr), Curvature: r.curvature, Rows: r.table.rows, Version: r.version, Summary: r.summary}
+		TrainLoss: finite(r.trainLoss), LR: finite(r.lr), Curvature: r.curvature, Rows: r.table.rows + r.updates.rows, At: r.at, Seconds: r.seconds, Version: r.version, Summary: r.summary}
 	e.State, e.Error = r.state()
 	if r.hasEnd && r.problems[telemetry.SummaryFile] == nil {
 		e.Summary = r.final

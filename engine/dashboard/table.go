@@ -8,8 +8,9 @@ import (
 
 // Bounds on what is kept of a run.
 const (
-	maxCells = 1 << 17 // numbers: a long run is thinned out
-	maxNames = 256     // different values; more are not kept
+	maxCells       = 1 << 17 // numbers: a long run is thinned out
+	maxUpdateCells = 1 << 14 // of the updates: the page draws no more points than it has room for
+	maxNames       = 256     // different values; more are not kept
 )
 
 // place is where in training a row was measured. What is not known is NaN.
@@ -39,6 +40,7 @@ func (c column) MarshalJSON() ([]byte, error) {
 
 // table is what a run measured, by columns. It is thinned out where it gets too large, so its size is bounded.
 type table struct {
+	most       int // cells
 	rows       int
 	generation int // changes when rows that were there before change
 	dropped    bool
@@ -53,7 +55,7 @@ type table struct {
 	loose  bool // the last row goes when the next comes
 }
 
-func newTable() *table { return &table{values: map[string]column{}, stride: 1} }
+func newTable(cells int) *table { return &table{most: cells, values: map[string]column{}, stride: 1} }
 
 // add appends a row, or completes the last one if that is of the same update. The newest row is always there: one that
 // thinning leaves out stays until the next comes.
@@ -78,7 +80,7 @@ func (t *table) add(at place, values map[string]float64) {
 		t.values[name] = append(c, math.NaN())
 	}
 	t.complete(t.rows-1, at, values)
-	if t.rows > 64 && t.rows*(len(t.values)+4) > maxCells {
+	if t.rows > 64 && t.rows*(len(t.values)+4) > t.most {
 		t.thin()
 	}
 }

@@ -17,7 +17,7 @@ func TestColumnsAreJSON(t *testing.T) {
 // A probe and the record of its epoch are one row; what came later completes it.
 func TestRowsOfOneUpdateAreOne(t *testing.T) {
 	none := math.NaN()
-	table := newTable()
+	table := newTable(maxCells)
 	table.add(place{1, 10, none, 1}, map[string]float64{"eigenvalue": 7})
 	table.add(place{1, 10, 640, 2}, map[string]float64{"train_loss": 0.5})
 	table.add(place{2, 20, 1280, 4}, map[string]float64{"train_loss": 0.25, "new": 1})
@@ -29,7 +29,7 @@ func TestRowsOfOneUpdateAreOne(t *testing.T) {
 
 // A reader that asks for what is new has the same table as one that asks for all, also while it is thinned out.
 func TestViewsOfWhatIsNew(t *testing.T) {
-	table := newTable()
+	table := newTable(maxCells)
 	var seen tableView
 	thinned := 0
 	for n := range 90000 {
@@ -63,7 +63,7 @@ func TestViewsOfWhatIsNew(t *testing.T) {
 
 // A hostile log names new values in every record.
 func TestTablesAreBounded(t *testing.T) {
-	table := newTable()
+	table := newTable(maxCells)
 	for n := range 5000 {
 		table.add(place{0, float64(n), 0, 0}, map[string]float64{fmt.Sprint("a", n): 1, "loss": 2})
 	}
@@ -74,7 +74,7 @@ func TestTablesAreBounded(t *testing.T) {
 
 // A run that rolls back to a checkpoint repeats updates; its curve has them once.
 func TestRowsOfUpdatesDoneAgain(t *testing.T) {
-	table := newTable()
+	table := newTable(maxCells)
 	for n := range 5 {
 		table.add(place{float64(n), float64(10 * n), 0, 0}, map[string]float64{"loss": 1})
 	}

@@ -180,6 +180,7 @@ func TestTailRefusesWhatIsNoFile(t *testing.T) {
 func FuzzTail(f *testing.F) {
 	f.Add([]byte("{\"type\":\"start\"}\n{\"type\":\"epoch\",\"epoch\":1,\"updates\":3,\"values\":{\"a\":1}}\n"), 20)
 	f.Add([]byte("nonsense\n{}\n"), 3)
+	f.Add([]byte(`{"type":"update","wall_seconds":1.5,"epoch":1,"updates":4,"epoch_fraction":0.25,"samples_seen":256,"loss":null,"batch":64,"lr":0.1,"images_per_second":99,"gradient_norm":2}`+"\n{\"type\":\"update\",\"loss\":\"x\"}\n"), 60)
 	f.Add([]byte("{\"type\":\"growth\",\"from\":1,\"to\":2}\n{\"type\":\"probe\",\"eigenvalue\":null}\n{\"type\":\"pro"), 0)
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte, first int) {
@@ -203,8 +204,10 @@ func FuzzTail(f *testing.F) {
 		if _, err := json.Marshal(r.entry()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := json.Marshal(r.table.view(-1, 0)); err != nil {
-			t.Fatal(err)
+		for _, table := range []*table{r.table, r.updates} {
+			if _, err := json.Marshal(table.view(-1, 0)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		want, err := telemetry.ReadEvents(path)
 		if err == nil && n.logErr == nil && r.tail.lines != len(want) {

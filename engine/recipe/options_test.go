@@ -141,6 +141,7 @@ train:
   precision: f32
   label_smoothing: 0
   eval_every: 1
+  log_per_epoch: 50
   on_device_loss: stop
   on_anomaly: stop
   anomaly_z: 0
@@ -229,7 +230,7 @@ func TestKeysDocumentEveryField(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if len(keys) != 57 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
+	if len(keys) != 58 || keys[0].Path != "name" || keys[len(keys)-1].Path != "methods" {
 		t.Errorf("%d keys from %s to %s", len(keys), keys[0].Path, keys[len(keys)-1].Path)
 	}
 	got := paths(KeysOf("methods.absa", defaults()))

@@ -58,6 +58,7 @@ type Train struct {
 	Precision      string  `yaml:"precision" doc:"arithmetic of convolutions and linear layers: f32, or bf16 or tf32, which round the factors of every product to bfloat16 (8 significant bits) or tf32 (11) and keep sums, weights and all else in f32; Hessian-vector products are always f32"`
 	LabelSmoothing float64 `yaml:"label_smoothing" doc:"share of each label spread evenly over all classes, in [0, 1)"`
 	EvalEvery      int     `yaml:"eval_every" doc:"epochs between two evaluations on the test set; the last epoch is always evaluated"`
+	LogPerEpoch    int     `yaml:"log_per_epoch" doc:"updates of an epoch that are recorded with loss, learning rate, batch and speed, at most, evenly spaced; 0: none"`
 	OnDeviceLoss   string  `yaml:"on_device_loss" doc:"when a device fails or hangs: stop, or redistribute, which goes on from the newest checkpoint on the other devices of this process, with the same bits"`
 	OnAnomaly      string  `yaml:"on_anomaly" doc:"when the loss or the gradient of an update is no number, or out of line by anomaly_z: stop; skip, which leaves the update out; rollback, which goes back to the newest checkpoint by checkpoint.every_updates and leaves out the samples since"`
 	AnomalyZ       float64 `yaml:"anomaly_z" doc:"an update is anomalous too if its loss or gradient norm lies more than so many standard deviations above the running mean, such as 6; 0: never"`
@@ -110,7 +111,7 @@ type Checkpoint struct {
 func Default() *Recipe {
 	return &Recipe{
 		Data:       Data{Normalize: "none", Pad: 4, CutoutSize: 16, AutoAugment: "imagenet", CropArea: 0.08, ValShare: 0.1, MaxMemoryGB: 4, Decoder: "auto"},
-		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, OnDeviceLoss: "stop", OnAnomaly: "stop"},
+		Train:      Train{Epochs: 90, Seed: 1, Precision: "f32", EvalEvery: 1, LogPerEpoch: 50, OnDeviceLoss: "stop", OnAnomaly: "stop"},
 		Batch:      Batch{Size: 128, Lanes: 8, Running: "sequential"},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Momentum: 0.9},
 		Schedule:   Schedule{Name: "constant", Factor: 0.2, Power: 2, Peak: 0.5},

@@ -53,7 +53,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 name: all
 data: {name: d, path: "/x y", augment: [pad_crop, flip, cutout], normalize: dataset, pad: 2, cutout_size: 8, autoaugment: svhn, train_limit: 10, test_limit: 20, size: 64, resize: 72, crop_area: 0.25, val_share: 0.2, max_bad: 3, max_memory_gb: 1.5, decoder: go}
 model: {name: m, zero_init_residual: true, fc_std: 0.01}
-train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
+train: {epochs: 7, seed: 18446744073709551615, precision: f32, label_smoothing: 0.1, eval_every: 2, log_per_epoch: 30, on_device_loss: redistribute, on_anomaly: skip, anomaly_z: 6}
 batch: {size: 96, leaf: 48, ghost: 48, lanes: 4, running: mean, drop_last: true, sync_bn: true}
 optimizer: {name: o, lr: 1e-2, momentum: .5, nesterov: true, weight_decay: 5e-4, decay_exclude: [bn, bias]}
 schedule: {name: poly, at: [3, 6], factor: 0.5, end_lr: 0.001, power: 1, peak: 0.25, warmup_epochs: 0.5, warmup_from: 0.1, after_warmup: true}
@@ -67,7 +67,7 @@ methods:
 		Name:       "all",
 		Data:       Data{"d", "/x y", false, []string{"pad_crop", "flip", "cutout"}, "dataset", 2, 8, "svhn", 10, 20, 64, 72, 0.25, 0.2, 3, 1.5, "go"},
 		Model:      Model{"m", true, 0.01, ""},
-		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, "redistribute", "skip", 6},
+		Train:      Train{7, 18446744073709551615, "f32", 0.1, 2, 30, "redistribute", "skip", 6},
 		Batch:      Batch{96, 48, 48, 4, "mean", true, true},
 		Optimizer:  Optimizer{"o", 0.01, 0.5, true, 5e-4, []string{"bn", "bias"}},
 		Schedule:   Schedule{"poly", []int{3, 6}, 0.5, 0.001, 1, 0.25, 0.5, 0.1, true},
@@ -242,6 +242,7 @@ func TestValidation(t *testing.T) {
 		{"train.precision=fp16", `train.precision "fp16" is not known: use f32, bf16, tf32; did you mean bf16?`},
 		{"train.label_smoothing=1", "train.label_smoothing 1 is out of range: use 0 or more and less than 1"},
 		{"train.eval_every=0", "train.eval_every 0 is too few: use 1 epoch or more"},
+		{"train.log_per_epoch=-1", "train.log_per_epoch -1 is out of range: use a number of updates up to 1000000, such as 50, or 0 for none"},
 		{"optimizer.lr=0", "optimizer.lr 0 is not a learning rate: use a number above 0"},
 		{"optimizer.momentum=1", "optimizer.momentum 1 is out of range: use 0 or more and less than 1"},
 		{"optimizer={momentum: 0, nesterov: true}", "optimizer.nesterov true needs momentum: set optimizer.momentum above 0"},

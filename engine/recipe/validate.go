@@ -102,6 +102,7 @@ func (c *checker) train(t *Train) {
 	c.oneOf("train.on_device_loss", t.OnDeviceLoss, choices["train.on_device_loss"]...)
 	c.oneOf("train.on_anomaly", t.OnAnomaly, choices["train.on_anomaly"]...)
 	c.want(t.AnomalyZ >= 0 && finite(t.AnomalyZ), "train.anomaly_z %v is no number of standard deviations: use one above 0, such as 6, or 0 for none", t.AnomalyZ)
+	c.want(t.LogPerEpoch >= 0 && t.LogPerEpoch <= 1e6, "train.log_per_epoch %d is out of range: use a number of updates up to 1000000, such as 50, or 0 for none", t.LogPerEpoch)
 	c.want(t.EvalEvery >= 1, "train.eval_every %d is too few: use 1 epoch or more", t.EvalEvery)
 }
 

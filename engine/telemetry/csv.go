@@ -15,15 +15,27 @@ import (
 	"broadside/engine/internal/durable"
 )
 
-// EpochsFile is the table of a run's epochs.
-const EpochsFile = "epochs.csv"
+// The tables of a run's epochs and of the updates that were recorded.
+const (
+	EpochsFile  = "epochs.csv"
+	UpdatesFile = "updates.csv"
+)
 
-// writeEpochs writes epochs.csv of a run directory: the keys of the epochs' records as columns, empty where a value is absent.
-func writeEpochs(runDir string, records []Epoch) error {
-	path := filepath.Join(runDir, EpochsFile)
+// writeTables writes epochs.csv of a run directory, and updates.csv where updates were recorded: the keys of the records as
+// columns, empty where a value is absent.
+func writeTables(runDir string, events []Event) error {
+	var run curves
+	run.take(events)
+	if err := writeTable(filepath.Join(runDir, EpochsFile), epochTable(run.epochs)); err != nil || len(run.updates) == 0 {
+		return err
+	}
+	return writeTable(filepath.Join(runDir, UpdatesFile), updateTable(run.updates))
+}
+
+func writeTable(path string, table [][]string) error {
 	err := durable.Replace(path, func(w io.Writer) error {
 		out := csv.NewWriter(w)
-		out.WriteAll(epochTable(records))
+		out.WriteAll(table)
 		return out.Error()
 	})
 	if err != nil {
@@ -41,12 +53,7 @@ func epochTable(records []Epoch) [][]string {
 		}
 	}
 	reported := slices.Sorted(maps.Keys(values))
-	var head []string
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Epoch]()) {
-		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "values" {
-			head = append(head, key)
-		}
-	}
+	head := columns(reflect.TypeFor[Epoch]())
 	for _, key := range reported {
 		head = append(head, "values."+key)
 	}
@@ -57,9 +64,32 @@ func epochTable(records []Epoch) [][]string {
 	return table
 }
 
+// updateTable is the table of updates, its head first.
+func updateTable(updates []Event) [][]string {
+	table := [][]string{append([]string{"updates", "epoch", "wall_seconds"}, columns(reflect.TypeFor[Update]())...)}
+	for _, e := range updates {
+		row := append([]string{fmt.Sprint(e.Updates), fmt.Sprint(e.Epoch), cell(&e.WallSeconds)}, cells(e.Update)...)
+		if e.Update.GradientNorm == 0 {
+			row[len(row)-1] = ""
+		}
+		table = append(table, row)
+	}
+	return table
+}
+
+// columns are the keys of a record's own columns.
+func columns(record reflect.Type) (out []string) {
+	for _, f := range reflect.VisibleFields(record) {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "values" {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
 // cells are a record's own columns.
-func cells(e Epoch) (out []string) {
-	v := reflect.ValueOf(e)
+func cells(record any) (out []string) {
+	v := reflect.ValueOf(record)
 	for i := range v.NumField() {
 		switch value := v.Field(i).Interface().(type) {
 		case float64:

@@ -20,6 +20,7 @@ type EventLog struct {
 	path string
 	file durable.File
 	now  func() time.Time
+	line []byte // of an update
 }
 
 // OpenEventLog opens events.jsonl of a run directory, and makes it if there is none. What a crash
@@ -57,11 +58,18 @@ func (l *EventLog) Append(e Event) error {
 	if e.WallSeconds == 0 && l.Wall != nil {
 		e.WallSeconds = l.Wall()
 	}
-	line, err := e.MarshalJSON()
-	if err != nil {
-		return fmt.Errorf("event %s: %w", e.Type, err)
+	var line []byte
+	if e.Type == TypeUpdate {
+		l.line = append(appendUpdate(l.line[:0], &e), '\n')
+		line = l.line
+	} else {
+		text, err := e.MarshalJSON()
+		if err != nil {
+			return fmt.Errorf("event %s: %w", e.Type, err)
+		}
+		line = append(text, '\n')
 	}
-	if _, err := l.file.Write(append(line, '\n')); err != nil {
+	if _, err := l.file.Write(line); err != nil {
 		return fmt.Errorf("appending event %s: %w", e.Type, err)
 	}
 	return nil
@@ -172,6 +180,9 @@ func parseLines(path string, text []byte) (out []logLine, err error) {
 // MarshalJSON writes an event on one line. An epoch's record takes the place of the event's own keys
 // of the same name.
 func (e Event) MarshalJSON() ([]byte, error) {
+	if e.Type == TypeUpdate {
+		return appendUpdate(nil, &e), nil
+	}
 	if e.Record == nil {
 		return marshalFinite(reflect.ValueOf(e))
 	}
@@ -189,7 +200,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return append(append(head[:len(head)-1], ','), record[1:]...), nil
 }
 
-// UnmarshalJSON reads an event, and the record of an epoch with it.
+// UnmarshalJSON reads an event, and the record of an epoch or an update with it.
 func (e *Event) UnmarshalJSON(text []byte) error {
 	type plain Event
 	var p plain
@@ -199,11 +210,16 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 	if p.Type == "" {
 		return fmt.Errorf("the key type is missing")
 	}
-	if p.Type == TypeEpoch {
+	var err error
+	switch p.Type {
+	case TypeEpoch:
 		p.Record = &Epoch{}
-		if err := json.Unmarshal(text, p.Record); err != nil {
-			return err
-		}
+		err = json.Unmarshal(text, p.Record)
+	case TypeUpdate:
+		err = json.Unmarshal(text, &p.Update)
+	}
+	if err != nil {
+		return err
 	}
 	*e = Event(p)
 	return nil

@@ -29,23 +29,25 @@ type RunMetrics struct {
 	Updates         float64
 	Samples         float64
 	TrainLoss       float64
+	UpdateLoss      float64
 	TestAccuracy    float64 // 0 to 1
 	BatchSize       float64
 	LearningRate    float64
 	ImagesPerSecond float64
 	Eigenvalue      float64
+	GradientNorm    float64
 }
 
 // NewRunMetrics returns the metrics of a run of which nothing is known yet.
 func NewRunMetrics(run string) *RunMetrics {
 	none := math.NaN()
-	return &RunMetrics{run, none, none, none, none, none, none, none, none, none}
+	return &RunMetrics{run, none, none, none, none, none, none, none, none, none, none, none}
 }
 
 // step takes in an update.
 func (m *RunMetrics) step(s Step) {
 	m.Epoch, m.Updates, m.Samples = float64(s.Epoch), float64(s.Updates), float64(s.SamplesSeen)
-	m.TrainLoss, m.BatchSize, m.LearningRate = s.Loss, float64(s.Batch), s.LR
+	m.TrainLoss, m.UpdateLoss, m.BatchSize, m.LearningRate = s.Loss, s.UpdateLoss, float64(s.Batch), s.LR
 }
 
 // epoch takes in the record of an epoch.
@@ -60,12 +62,23 @@ func (m *RunMetrics) epoch(e Epoch) {
 	}
 }
 
-// Add takes in an event, that of an epoch with its record.
+// update takes in the record of an update.
+func (m *RunMetrics) update(u Update) {
+	m.Samples, m.UpdateLoss, m.BatchSize = float64(u.SamplesSeen), u.Loss, float64(u.Batch)
+	m.LearningRate, m.ImagesPerSecond = u.LR, u.ImagesPerSecond
+	if u.GradientNorm != 0 {
+		m.GradientNorm = u.GradientNorm
+	}
+}
+
+// Add takes in an event, that of an epoch or an update with its record.
 func (m *RunMetrics) Add(e Event) {
 	switch {
 	case e.Record != nil:
 		m.epoch(*e.Record)
 		return
+	case e.Type == TypeUpdate:
+		m.update(e.Update)
 	case e.Type == TypeStart:
 		m.Samples = 0
 	case e.Type == TypeGrowth:
@@ -89,11 +102,13 @@ var metrics = []metric{
 	counter("updates_total", "Updates of the parameters since the start of the run.", func(m *RunMetrics) float64 { return m.Updates }),
 	counter("samples_total", "Training samples seen since the start of the run.", func(m *RunMetrics) float64 { return m.Samples }),
 	gauge("train_loss", "Mean training loss of the epoch, or of the current one so far.", func(m *RunMetrics) float64 { return m.TrainLoss }),
+	gauge("update_loss", "Mean training loss of an update, the last one that was told of.", func(m *RunMetrics) float64 { return m.UpdateLoss }),
 	gauge("test_accuracy", "Test accuracy of the last evaluation, 0 to 1.", func(m *RunMetrics) float64 { return m.TestAccuracy }),
 	gauge("batch_size", "Samples of an update.", func(m *RunMetrics) float64 { return m.BatchSize }),
 	gauge("learning_rate", "Learning rate of the last update.", func(m *RunMetrics) float64 { return m.LearningRate }),
 	gauge("images_per_second", "Training speed.", func(m *RunMetrics) float64 { return m.ImagesPerSecond }),
 	gauge("eigenvalue", "Top eigenvalue of the Hessian at the last probe.", func(m *RunMetrics) float64 { return m.Eigenvalue }),
+	gauge("gradient_norm", "Norm of the mean gradient, where it is measured.", func(m *RunMetrics) float64 { return m.GradientNorm }),
 }
 
 func gauge(name, help string, value func(*RunMetrics) float64) metric {

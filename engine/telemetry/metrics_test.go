@@ -65,16 +65,18 @@ func TestMetricsOfEvents(t *testing.T) {
 		{Type: TypeProbe, Epoch: 2, Updates: 20, Eigenvalue: &eigen},
 		{Type: TypeGrowth, Epoch: 2, Updates: 20, From: 32, To: 64},
 		{Type: TypeCheckpoint, Epoch: 2, Updates: 21},
+		{Type: TypeUpdate, Epoch: 2, Updates: 22, Update: Update{SamplesSeen: 768, Loss: 1.5, Batch: 64, LR: 0.2, ImagesPerSecond: 88, GradientNorm: 7}},
+		{Type: TypeUpdate, Epoch: 2, Updates: 23, Update: Update{SamplesSeen: 832, Loss: 1.25, Batch: 64, LR: 0.3, ImagesPerSecond: 77}},
 	} {
 		trained.Add(e)
 	}
 	page := httptest.NewRecorder()
 	MetricsHandler(func() []RunMetrics { return []RunMetrics{*trained, *begun, *resumed, *unknown} }).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	expect(t, scrape(t, page.Body), map[string]float64{
-		"broadside_epoch a": 2, "broadside_updates_total a": 21, "broadside_samples_total a": 640, "broadside_train_loss a": 1.25,
-		"broadside_test_accuracy a": 0.75, "broadside_batch_size a": 64, "broadside_learning_rate a": 0.1, "broadside_images_per_second a": 99,
-		"broadside_eigenvalue a": 3.5,
-		"broadside_epoch c":      1, "broadside_updates_total c": 9,
+		"broadside_epoch a": 2, "broadside_updates_total a": 23, "broadside_samples_total a": 832, "broadside_train_loss a": 1.25,
+		"broadside_test_accuracy a": 0.75, "broadside_batch_size a": 64, "broadside_learning_rate a": 0.3, "broadside_images_per_second a": 77,
+		"broadside_eigenvalue a": 3.5, "broadside_update_loss a": 1.25, "broadside_gradient_norm a": 7,
+		"broadside_epoch c": 1, "broadside_updates_total c": 9,
 		"broadside_epoch b?\"\n": 0, "broadside_updates_total b?\"\n": 0, "broadside_samples_total b?\"\n": 0})
 }
 
@@ -103,14 +105,15 @@ func TestMetricsServer(t *testing.T) {
 	if !strings.HasPrefix(address, "127.0.0.1:") {
 		t.Errorf("listens on %s", address)
 	}
-	s.Step(Step{Epoch: 1, Updates: 7, Samples: 32, SamplesSeen: 224, Batch: 32, LR: 0.5, Loss: 2})
+	s.Step(Step{Epoch: 1, Updates: 7, Samples: 32, SamplesSeen: 224, Batch: 32, LR: 0.5, Loss: 2, UpdateLoss: 1.5})
+	s.Event(Event{Type: TypeUpdate, Epoch: 1, Updates: 7, Update: Update{SamplesSeen: 224, Loss: 1.5, Batch: 32, LR: 0.5, ImagesPerSecond: 99}})
 	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	expect(t, scrape(t, response.Body), map[string]float64{"broadside_epoch live": 1, "broadside_updates_total live": 7,
-		"broadside_samples_total live": 224, "broadside_train_loss live": 2, "broadside_batch_size live": 32, "broadside_learning_rate live": 0.5})
+		"broadside_samples_total live": 224, "broadside_train_loss live": 2, "broadside_update_loss live": 1.5, "broadside_images_per_second live": 99, "broadside_batch_size live": 32, "broadside_learning_rate live": 0.5})
 	if _, err := ServeMetrics(address, "second"); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("a second server on %s: %v", address, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"html"
 	"html/template"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -158,14 +157,17 @@ func (c chart) add(p *plot.Plot, t *theme, s series, index int) error {
 		index = s.index - 1
 	}
 	line.Color, line.Dashes, line.Width = t.seriesColor(index), seriesDashes(index), 1.6
-	if s.thin {
+	switch {
+	case s.thin:
 		line.Width = 0.7
+	case len(s.points) > 150 && !s.steps && !c.plain: // losses of updates would run into each other
+		line.Width = 1
 	}
 	if s.steps {
 		line.StepStyle = plotter.MidStep
 	}
 	p.Add(line)
-	if !s.thin && !slices.ContainsFunc(c.series, func(s series) bool { return len(s.points) > 30 }) {
+	if !s.thin && len(s.points) <= 30 {
 		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, 2
 		p.Add(dots)
 	}

@@ -176,6 +176,9 @@ func (l *logged) Epoch(e Epoch) {
 }
 
 func (l *logged) Event(e Event) {
+	if e.Type == TypeUpdate { // Step tells of all of them
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	line := l.log.Info().Int("epoch", e.Epoch).Int("updates", e.Updates)

@@ -67,7 +67,8 @@ type anomaly struct{ Epoch, Updates, What string }
 type row struct{ Epoch, Updates, TrainLoss, TrainAccuracy, TestLoss, TestAccuracy, Batch, LR, Eigenvalue, Speed string }
 
 // Report writes report.html of a run directory from its events, its recipe and, if the run has ended,
-// its summary. The page needs no network and no script. It also writes the epochs as a table, epochs.csv.
+// its summary. The page needs no network and no script. It also writes the records as tables, epochs.csv
+// and updates.csv.
 func Report(runDir string) error {
 	events, err := ReadEvents(filepath.Join(runDir, EventsFile))
 	if err != nil {
@@ -93,7 +94,7 @@ func Report(runDir string) error {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
 	p.Recipe = string(text)
-	if err := writeEpochs(runDir, epochsOf(events)); err != nil {
+	if err := writeTables(runDir, events); err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
 	return writePage(filepath.Join(runDir, ReportFile), "report.html.tmpl", p)
@@ -264,7 +265,7 @@ func rowOf(e Epoch) row {
 
 // charts are the run's curves.
 func charts(run curves) (out []panel) {
-	for _, name := range []string{"loss", "accuracy", "batch", "lr", "eigenvalue", "speed"} {
+	for _, name := range []string{"loss", "accuracy", "batch", "lr", "gradient_norm", "eigenvalue", "speed"} {
 		q, _ := quantityOf(name, nil)
 		out = append(out, q.chart(axes["epoch"], []curves{run}))
 	}

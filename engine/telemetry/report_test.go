@@ -133,7 +133,7 @@ func TestReportOfARunThatHasNotEnded(t *testing.T) {
 	l := openLog(t, dir)
 	appendAll(t, l, Event{Type: TypeStart})
 	html := readReport(t, dir)
-	for _, want := range []string{"<h1>my-run</h1>", "This run has not ended", "No epoch is complete yet.", "The batch did not change."} {
+	for _, want := range []string{"<h1>my-run</h1>", "This run has not ended", "Nothing is recorded yet.", "The batch did not change."} {
 		if !strings.Contains(html, want) {
 			t.Errorf("%q is missing", want)
 		}

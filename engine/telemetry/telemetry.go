@@ -27,6 +27,7 @@ const (
 const (
 	TypeStart      = "start"
 	TypeResume     = "resume"
+	TypeUpdate     = "update" // one of several in an epoch
 	TypeEpoch      = "epoch"
 	TypeGrowth     = "growth"
 	TypeRate       = "rate"
@@ -96,8 +97,8 @@ func (e *Epoch) Set(values map[string]float64) {
 	}
 }
 
-// Event is something that happened in a run. Fields that do not belong to its type are zero. An
-// "epoch" event also carries the record of the epoch, whose keys stand beside the others in the file.
+// Event is something that happened in a run. Fields that do not belong to its type are zero. The events
+// "epoch" and "update" also carry a record, whose keys stand beside the others in the file.
 type Event struct {
 	Type        string    `json:"type"`
 	Time        time.Time `json:"time"`
@@ -114,7 +115,8 @@ type Event struct {
 	Accuracy    *float64  `json:"accuracy,omitempty"`   // phase, early_stop: on the test set
 	Path        string    `json:"path,omitempty"`       // checkpoint, resume: the file
 	Message     string    `json:"message,omitempty"`    // anything worth saying in words
-	Record      *Epoch    `json:"-"`
+	Record      *Epoch    `json:"-"`                    // epoch
+	Update      Update    `json:"-"`                    // update
 }
 
 // accuracy is the event's, or NaN.

@@ -167,7 +167,9 @@ func TestDamagedMiddleLineIsAnError(t *testing.T) {
 func TestTruncateAfter(t *testing.T) {
 	history := []Event{
 		{Type: TypeStart},
+		{Type: TypeUpdate, Updates: 10},
 		{Type: TypeEpoch, Record: &Epoch{Epoch: 1, Updates: 10}},
+		{Type: TypeUpdate, Updates: 15},
 		{Type: TypeCheckpoint, Updates: 15},
 		{Type: TypeCheckpoint, Updates: 20}, // at the last update of the epoch, whose end will be repeated
 		{Type: TypeProbe, Updates: 20},
@@ -176,7 +178,7 @@ func TestTruncateAfter(t *testing.T) {
 		{Type: TypeCheckpoint, Updates: 25},
 		{Type: TypeEnd, Updates: 25},
 	}
-	for updates, keep := range map[int]int{0: 1, 9: 1, 10: 2, 15: 3, 19: 3, 20: 4, 24: 7, 25: 8, 99: 9} {
+	for updates, keep := range map[int]int{0: 1, 9: 1, 10: 3, 14: 3, 15: 5, 19: 5, 20: 6, 24: 9, 25: 10, 99: 11} {
 		dir := t.TempDir()
 		l := openLog(t, dir)
 		appendAll(t, l, history...)

@@ -187,6 +187,19 @@ class C2(nn.Module):
         return self.fc3(F.relu(self.fc2(x)))
 
 
+class MLP(nn.Module):
+    """Two hidden layers with ReLU and nothing else."""
+
+    def __init__(self, units, classes):
+        super().__init__()
+        self.fc1 = nn.Linear(28 * 28, units)
+        self.fc2 = nn.Linear(units, units)
+        self.fc3 = nn.Linear(units, classes)
+
+    def forward(self, x):
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
+
+
 class F1(nn.Module):
     """F1 of Keskar et al. (2017): 784-5x512-10, each hidden linear (with bias) -> BN -> ReLU."""
 
@@ -570,12 +583,14 @@ def build(name, classes=10):
     c1, c2, f1; resnet18, resnet34, resnet50, resnet101 (ImageNet stem), with the suffix -cifar for the small
     stem; resnet9; any other resnetD with D = 6n+2; nf-resnet50, nf-resnet101, any other nf-resnetD with
     D = 6n+2; wrn-D-K or wrnD-K, for example wrn-16-4; vggD and vggD-cifar; alexnet and its variants;
-    squeezenext23, squeezenext23-2x; 2conv3dense; cafo3, local-mlp, local-cnn.
+    squeezenext23, squeezenext23-2x; 2conv3dense; cafo3, local-mlp, local-cnn; mlp-N.
     """
     shallow = {"c1": C1, "c2": C2, "f1": F1, "2conv3dense": TwoConvThreeDense, "resnet9": ResNet9,
                "alexnet": alexnet, "cafo3": CaFo, "local-mlp": LocalMLP, "local-cnn": LocalCNN}
     if name in shallow:
         return shallow[name](classes)
+    if name.startswith("mlp-"):
+        return MLP(int(name[4:]), classes)
     if name.startswith("vgg"):
         depth, _, small = name[3:].partition("-")
         return vgg(int(depth), small == "cifar", classes)
@@ -603,7 +618,7 @@ def build(name, classes=10):
 
 def input_shape(name):
     """Shape [channels, height, width] of one input image of the named model."""
-    if name in ("f1", "local-mlp"):
+    if name in ("f1", "local-mlp") or name.startswith("mlp-"):
         return (1, 28, 28)
     return (3, 224, 224) if name in IMAGENET else (3, 32, 32)
 

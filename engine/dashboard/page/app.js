@@ -15,7 +15,7 @@ const MOST = 24; // and at most
 const state = {
   entries: new Map(),
   slots: new Map(), // id of a chosen run -> its colour
-  details: new Map(), // id -> { table, notes, checkpoints, version }
+  details: new Map(), // id -> { table, updates, notes, checkpoints, version }: a table of epochs, and one of updates
   curvature: new Map(), // id -> { stamp, list }
   differences: { of: '', list: null },
   axis: 'epoch',
@@ -115,10 +115,11 @@ async function refresh(id) {
   if (!entry || under.has(id) || (had && had.version >= entry.version)) return;
   under.add(id);
   try {
-    const from = had ? Math.max(0, had.table.rows - 1) : 0;
-    const new_ = await get(`api/run?id=${encodeURIComponent(id)}&generation=${had ? had.table.generation : -1}&from=${from}`);
+    const since = (table, prefix) => (table ? `&${prefix}generation=${table.generation}&${prefix}from=${Math.max(0, table.rows - 1)}` : '');
+    const new_ = await get(`api/run?id=${encodeURIComponent(id)}${since(had?.table, '')}${since(had?.updates, 'updates_')}`);
     if (state.slots.has(id)) {
       new_.table = joined(had?.table, new_.table);
+      new_.updates = joined(had?.updates, new_.updates);
       new_.version = Math.max(new_.version, entry.version);
       state.details.set(id, new_);
     }
@@ -249,7 +250,7 @@ const distance = new DistancePanel($('distance-plots'), $('distance-card'), $('d
 function chosen() {
   return [...state.slots].filter(([id]) => state.entries.has(id)).map(([id, slot]) => {
     const entry = state.entries.get(id);
-    const details = state.details.get(id) || { table: null, notes: [], checkpoints: [] };
+    const details = state.details.get(id) || { table: null, updates: null, notes: [], checkpoints: [] };
     return { id, name: id, slot, entry, live: entry.state === 'running', ...details, measurements: state.curvature.get(id)?.list };
   });
 }
@@ -279,7 +280,7 @@ function draw() {
 }
 
 function drawCurves(runs) {
-  const names = new Set(runs.flatMap((r) => (r.table ? Object.keys(r.table.values) : [])));
+  const names = new Set(runs.flatMap((r) => (r.table ? [...Object.keys(r.table.values), ...Object.keys(r.updates.values)] : [])));
   const others = [...names].filter((name) => !METRICS[name]).sort();
   drawChoices(others);
   const wanted = [...Object.keys(METRICS), ...others.filter((name) => state.extra.has(name))];
@@ -301,13 +302,23 @@ function drawCurves(runs) {
   }
   for (const [name, chart] of charts) if (!wanted.includes(name)) chart.figure.remove();
   $('no-curves').hidden = drawn > 0;
-  $('no-curves').textContent = runs.length === 0 ? 'Choose runs to see their curves.' : 'No epoch is complete yet.';
+  $('no-curves').textContent = runs.length === 0 ? 'Choose runs to see their curves.' : 'Nothing is recorded yet.';
 }
 
 // extent is how far the runs have come: all charts span it, so that what lies above each other is of one time.
 function extent(runs) {
-  const ends = runs.flatMap((r) => (r.table ? r.table[state.axis].filter(known) : []));
+  const ends = runs.flatMap((r) => (r.table ? [...r.table[state.axis], ...r.updates[state.axis]].filter(known) : []));
   return ends.length === 0 ? [] : [ends.reduce((a, b) => Math.min(a, b)), ends.reduce((a, b) => Math.max(a, b))];
+}
+
+// valuesOf are a run's places and values: those of updates where they were recorded, of epochs before and where they were not.
+function valuesOf(r, name) {
+  const within = r.updates.values[name] ? r.updates : { updates: [], [state.axis]: [], values: { [name]: [] } };
+  const whole = r.table.values[name] || [];
+  const first = within.updates[0] ?? Infinity;
+  const before = whole.length > 0 ? r.table.updates.findIndex((u) => u >= first) : 0;
+  const kept = before < 0 ? whole.length : before;
+  return { xs: [...r.table[state.axis].slice(0, kept), ...within[state.axis]], ys: [...whole.slice(0, kept), ...within.values[name]] };
 }
 
 // curve is what a chart draws of a value.
@@ -317,10 +328,10 @@ function curve(name, runs, range) {
   const log = m.log || (m.loss && state.logLoss ? 10 : 0);
   return {
     unit: m.unit, over: axis.over, xFormat: axis.format, format: m.format, xScale: { ...axis.scale, range }, yScale: { log, zero: m.zero && !log },
-    series: runs.filter((r) => r.table?.values[name]).map((r) => ({
-      name: r.name, slot: r.slot, steps: m.steps, live: r.live, xs: r.table[state.axis].map((v) => v ?? NaN),
-      ys: r.table.values[name].map((v) => (v === null ? NaN : v * (m.scale || 1))),
-    })),
+    series: runs.filter((r) => r.table?.values[name] || r.updates?.values[name]).map((r) => {
+      const { xs, ys } = valuesOf(r, name);
+      return { name: r.name, slot: r.slot, steps: m.steps, live: r.live, xs: xs.map((v) => v ?? NaN), ys: ys.map((v) => (v === null ? NaN : v * (m.scale || 1))) };
+    }),
   };
 }
 

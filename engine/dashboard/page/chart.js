@@ -100,7 +100,7 @@ export class Chart {
       if (i === 0) path = `M${x.toFixed(1)} ${y.toFixed(1)}`;
       else path += line.steps ? `V${y.toFixed(1)}H${x.toFixed(1)}` : `L${x.toFixed(1)} ${y.toFixed(1)}`;
     });
-    const g = s('g', { class: `line c${line.slot % COLORS}${line.ghost ? ' ghost' : ''}` });
+    const g = s('g', { class: `line c${line.slot % COLORS}${line.ghost ? ' ghost' : ''}${at.length > 150 && !line.steps ? ' dense' : ''}` });
     g.append(s('path', { d: path, 'stroke-dasharray': line.ghost ? '2 4' : dashes(line.slot) }));
     if (line.ghost) return g;
     if (at.length <= 30) for (const [x, y] of at) g.append(s('circle', { cx: x, cy: y, r: 2.4 }));

@@ -12,6 +12,7 @@ export const METRICS = {
   train_loss: { title: 'Train loss', ...nats },
   batch: { title: 'Batch size', unit: 'samples', format: whole, log: 2, steps: true },
   lr: { title: 'Learning rate', unit: '', log: 10, steps: true },
+  gradient_norm: { title: 'Gradient norm', unit: 'of the mean gradient', zero: true },
   eigenvalue: { title: 'Top eigenvalue of the Hessian', unit: '', zero: true },
   gradient_noise_scale: { title: 'Gradient noise scale', unit: 'samples', log: 10 },
   images_per_second: { title: 'Speed', unit: 'images/s', format: whole, zero: true },

@@ -1,6 +1,6 @@
 // The list of runs.
 
-import { h, swatch, percent, duration, whole, known } from './format.js';
+import { h, swatch, percent, duration, whole, known, fixed } from './format.js';
 import { badge } from './tables.js';
 
 // RunList shows entries and lets some be chosen. It changes its lines in place, so that focus stays where it is.
@@ -62,8 +62,9 @@ function fillLine(line, entry, slot) {
     if (wanted > 0) facts.push(`epoch ${summary.epochs}/${wanted}`);
     else facts.push(`epoch ${summary.epochs}`);
     if (known(summary.test_accuracy)) facts.push(percent(summary.test_accuracy));
+    else if (known(entry.train_loss)) facts.push(`loss ${fixed(4)(entry.train_loss)}`);
     if (summary.final_batch) facts.push(`batch ${whole(summary.final_batch)}`);
-    if (state === 'running' && wanted > 0 && summary.epochs > 0) facts.push(`${duration((wanted - summary.epochs) * summary.wall_seconds / summary.epochs)} left`);
+    if (state === 'running' && wanted > 0 && entry.at > 0) facts.push(`${duration(Math.round((wanted - entry.at) * entry.seconds / entry.at))} left`);
     else if (summary.wall_seconds > 0) facts.push(duration(summary.wall_seconds));
   }
   const text = facts.join(' · ');
@@ -71,5 +72,5 @@ function fillLine(line, entry, slot) {
   const going = state === 'running' && wanted > 0;
   line.bar.hidden = !going;
   line.bar.setAttribute('aria-label', `Progress of ${entry.id}`);
-  if (going) line.bar.value = Math.min(1, summary.epochs / wanted);
+  if (going) line.bar.value = Math.min(1, entry.at / wanted);
 }

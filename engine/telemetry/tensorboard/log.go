@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	every      = 10              // updates from one point of an update's curves to the next
 	flushAfter = 5 * time.Second // at most this long a point waits in memory
 	keepBytes  = 1 << 16         // at most so much does
 	prefix     = "events.out.tfevents."
@@ -151,30 +150,23 @@ func (l *Log) fail(err error) {
 	l.warn(fmt.Errorf("no more events for TensorBoard: %w", err))
 }
 
-// Step draws every tenth update, from the first on.
-func (l *Log) Step(s telemetry.Step) {
-	if l.file == nil || s.Updates%every != 1 {
-		return
-	}
-	l.encoder.head(l.now(), s.Updates)
-	l.encoder.scalar("update/loss", s.UpdateLoss)
-	l.encoder.scalar("update/learning_rate", s.LR)
-	l.encoder.scalar("update/batch", float64(s.Batch))
-	l.write(l.encoder.finish())
-}
+// Step does nothing: events tell of the updates to draw.
+func (l *Log) Step(telemetry.Step) {}
 
 // Epoch draws the record of an epoch.
 func (l *Log) Epoch(e telemetry.Epoch) {
 	l.Event(telemetry.Event{Type: telemetry.TypeEpoch, Record: &e})
 }
 
-// Event draws an event, and brings the file up to date.
+// Event draws an event, and brings the file up to date; updates may wait.
 func (l *Log) Event(e telemetry.Event) {
 	if l.file == nil {
 		return
 	}
 	l.event(e)
-	l.flush()
+	if e.Type != telemetry.TypeUpdate {
+		l.flush()
+	}
 }
 
 // event draws an event.
@@ -188,6 +180,8 @@ func (l *Log) event(e telemetry.Event) {
 	}
 	l.encoder.head(e.Time, step)
 	switch e.Type {
+	case telemetry.TypeUpdate:
+		l.update(&e.Update)
 	case telemetry.TypeEpoch:
 		l.epoch(e.Record)
 	case telemetry.TypeProbe:
@@ -202,6 +196,17 @@ func (l *Log) event(e telemetry.Event) {
 		l.encoder.ended(e.Time)
 	}
 	l.write(l.encoder.finish())
+}
+
+// update adds what the record of an update tells.
+func (l *Log) update(u *telemetry.Update) {
+	l.encoder.scalar("update/loss", u.Loss)
+	l.encoder.scalar("update/learning_rate", u.LR)
+	l.encoder.scalar("update/batch", float64(u.Batch))
+	l.encoder.scalar("update/images_per_second", u.ImagesPerSecond)
+	if u.GradientNorm != 0 {
+		l.encoder.scalar("update/gradient_norm", u.GradientNorm)
+	}
 }
 
 // epoch adds what a record tells.

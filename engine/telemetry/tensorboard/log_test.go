@@ -248,7 +248,13 @@ func TestResume(t *testing.T) {
 	dir, events := run(t)
 	train := func(l *Log, from, to int, loss float64) {
 		for u := from; u <= to; u++ {
-			l.Step(telemetry.Step{Updates: u, UpdateLoss: loss, LR: 0.5, Batch: 8})
+			if u%3 == 1 {
+				e := telemetry.Event{Type: telemetry.TypeUpdate, Updates: u, Update: telemetry.Update{Loss: loss, LR: 0.5, Batch: 8, ImagesPerSecond: 9}}
+				l.Event(e)
+				if err := events.Append(e); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if u%4 == 0 { // an epoch's end
 				e := telemetry.Epoch{Epoch: u / 4, Updates: u, TrainLoss: loss, TestAccuracy: &loss, Values: map[string]float64{"gns": loss}}
 				l.Epoch(e)
@@ -283,7 +289,7 @@ func TestResume(t *testing.T) {
 	}
 	curves := shown(t, dir)
 	want := map[string][]point{
-		"update/loss": {{1, 1}, {11, 2}, {21, 2}, {31, 3}},
+		"update/loss": {{1, 1}, {4, 1}, {7, 1}, {10, 2}, {13, 2}, {16, 2}, {19, 2}, {22, 2}, {25, 3}, {28, 3}, {31, 3}}, // 22 was told before the checkpoint
 		"loss/train":  {{4, 1}, {8, 1}, {12, 2}, {16, 2}, {20, 2}, {24, 3}, {28, 3}},
 		"methods/gns": {{4, 1}, {8, 1}, {12, 2}, {16, 2}, {20, 2}, {24, 3}, {28, 3}},
 	}
@@ -292,7 +298,7 @@ func TestResume(t *testing.T) {
 			t.Errorf("%s: %v; want %v", tag, curves[tag], points)
 		}
 	}
-	for _, tag := range []string{"loss/test", "probe/eigenvalue"} {
+	for _, tag := range []string{"loss/test", "probe/eigenvalue", "update/gradient_norm"} {
 		if len(curves[tag]) > 0 {
 			t.Errorf("%s was not measured, but is drawn: %v", tag, curves[tag])
 		}
@@ -304,6 +310,7 @@ func TestLateStart(t *testing.T) {
 	dir, events := run(t)
 	eigen := 2.5
 	for _, e := range []telemetry.Event{{Type: telemetry.TypeEpoch, Record: &telemetry.Epoch{Epoch: 1, Updates: 5, TrainLoss: 4}},
+		{Type: telemetry.TypeUpdate, Updates: 4, Update: telemetry.Update{Loss: 5, GradientNorm: 6}},
 		{Type: telemetry.TypeProbe, Updates: 5, Eigenvalue: &eigen}, {Type: telemetry.TypePhase, Phase: "average", Updates: 6, Accuracy: &eigen}, {Type: telemetry.TypeGrowth, Updates: 5, To: 64}} {
 		if err := events.Append(e); err != nil {
 			t.Fatal(err)
@@ -311,7 +318,7 @@ func TestLateStart(t *testing.T) {
 	}
 	open(t, dir, 9).Close()
 	curves := shown(t, dir)
-	for tag, want := range map[string]point{"loss/train": {5, 4}, "probe/eigenvalue": {5, 2.5}, "phase/average": {6, 2.5}, "growth/batch": {5, 64}} {
+	for tag, want := range map[string]point{"loss/train": {5, 4}, "update/loss": {4, 5}, "update/gradient_norm": {4, 6}, "probe/eigenvalue": {5, 2.5}, "phase/average": {6, 2.5}, "growth/batch": {5, 64}} {
 		if got := curves[tag]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %v; want %v", tag, got, want)
 		}
@@ -323,7 +330,7 @@ func TestFailures(t *testing.T) {
 	dir, _ := run(t)
 	use := func(l *Log) {
 		for u := range 30 {
-			l.Step(telemetry.Step{Updates: u})
+			l.Event(telemetry.Event{Type: telemetry.TypeUpdate, Updates: u})
 			l.Epoch(telemetry.Epoch{Updates: u})
 			l.Event(telemetry.Event{Type: telemetry.TypeGrowth, Updates: u})
 		}
@@ -362,12 +369,12 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestStepAllocatesNothing(t *testing.T) {
+func TestUpdateAllocatesNothing(t *testing.T) {
 	dir, _ := run(t)
 	l := open(t, dir, 0)
 	defer l.Close()
-	s := telemetry.Step{Updates: 1, UpdateLoss: 1}
-	if n := testing.AllocsPerRun(1000, func() { l.Step(s); s.Updates++ }); n != 0 {
+	e := telemetry.Event{Type: telemetry.TypeUpdate, Updates: 1, Update: telemetry.Update{Loss: 1, GradientNorm: 2}}
+	if n := testing.AllocsPerRun(1000, func() { l.Event(e); e.Updates++ }); n != 0 {
 		t.Errorf("%v allocations per update", n)
 	}
 }
