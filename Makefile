@@ -47,14 +47,21 @@ lint: ## formatting and static analysis
 	go vet $(PACKAGES)
 	go run $(STATICCHECK) $(PACKAGES)
 
-# The kernels are compiled anew for each sanitizer: several minutes. What a sanitizer finds ends the test.
+# The kernels are compiled anew for each sanitizer: several minutes. What a sanitizer finds ends the test; of a race
+# without halt_on_error `go test` would hear nothing.
 UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=undefined
+THREADS   := -fsanitize=thread
+RACES     := halt_on_error=1 allocator_may_return_null=1
 
 test-sanitize: ## the C++ kernels and the cgo layer under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	CGO_CFLAGS="-O2 -g $(UNDEFINED)" CGO_CXXFLAGS="-g $(UNDEFINED)" CGO_LDFLAGS="$(UNDEFINED)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
-	CGO_CFLAGS="-O2 -g -fsanitize=thread" CGO_CXXFLAGS="-g -fsanitize=thread" CGO_LDFLAGS="-fsanitize=thread" \
-		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu
+		go test -asan -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu/...
+	TSAN_OPTIONS="$(RACES)" CGO_CFLAGS="-O2 -g $(THREADS)" CGO_CXXFLAGS="-g $(THREADS)" CGO_LDFLAGS="$(THREADS)" \
+		go test -count=1 -timeout 60m ./cgo/... ./kernels ./kernels/cpu/...
+	@mkdir -p build
+	$(CXX) -std=c++17 -O1 -g $(THREADS) -Ikernels -o build/team kernels/cpu/testdata/team.cpp kernels/cpu/team.cpp kernels/cpu/run.cpp -lpthread
+	TSAN_OPTIONS="$(RACES)" build/team
+	! TSAN_OPTIONS="$(RACES)" build/team weak >build/team.log 2>&1 && grep -q 'data race' build/team.log
 
 soak: ## an hour of training in one process: memory, goroutines and open files must not grow; build/soak.csv has the curve
 	@mkdir -p build

@@ -27,7 +27,7 @@ func diskRun(t *testing.T, dir string, n int64, stops bool) (calls int64, err er
 		return nil
 	})
 	defer durable.SetFault(nil)
-	_, err = Train(context.Background(), faultRecipe(t), Options{Device: "cpu", Devices: 1, RunDir: dir})
+	err = trainOrResume(dir, faultRecipe(t))
 	return count.Load(), err
 }
 
@@ -40,16 +40,45 @@ func finish(t *testing.T, dir string) *checkpoint.Checkpoint {
 	return lastCheckpoint(t, dir)
 }
 
-// Every write, sync, rename and removal of a run fails in turn, alone or with all that follow, as where the machine
-// stops: the run goes on or ends with an error that says that the disk is full, and the next start ends with the bits of
-// an undisturbed run, in a directory with the files of one.
+// Every call of a run that changes a file fails in turn, alone or with all that follow, as where the machine stops; and
+// so of a resume of what such a stop left: the run goes on or ends with an error that says that the disk is full, and the
+// next start ends with the bits of an undisturbed run, in a directory with the files of one.
 func TestEveryCallThatChangesAFileFails(t *testing.T) {
-	whole := t.TempDir()
+	whole, torn := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	calls, err := diskRun(t, whole, 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := diskRun(t, torn, calls/2, true); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("a run that is to stop halfway: %v", err)
+	}
+	resumed := copyOfRun(t, torn)
+	left, err := diskRun(t, resumed, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	want, files := lastCheckpoint(t, whole), listing(t, whole)
+	for _, stops := range []bool{false, true} {
+		failEveryCall(t, "", calls, stops, want, files)
+		failEveryCall(t, torn, left, stops, want, files)
+	}
+}
+
+// copyOfRun copies a run directory; of none it names a new one.
+func copyOfRun(t *testing.T, from string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "run")
+	if from != "" {
+		if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// failEveryCall fails the calls of a run that goes on from a copy of a directory, or begins where there is none.
+func failEveryCall(t *testing.T, from string, calls int64, stops bool, want *checkpoint.Checkpoint, files string) {
+	t.Helper()
 	step := int64(6)
 	switch {
 	case os.Getenv("BROADSIDE_LONG") != "":
@@ -57,28 +86,26 @@ func TestEveryCallThatChangesAFileFails(t *testing.T) {
 	case testing.Short():
 		step = 14
 	}
-	for _, stops := range []bool{false, true} {
-		ended := 0
-		for n := int64(1); n <= calls; n += step {
-			dir := filepath.Join(t.TempDir(), "run")
-			_, err := diskRun(t, dir, n, stops)
-			if err != nil && !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("call %d of %d: error %v", n, calls, err)
-			}
-			if err != nil {
-				ended++
-			}
-			if d := difference(want, finish(t, dir)); d != "" {
-				t.Errorf("call %d of %d: %s", n, calls, d)
-			}
-			if got := listing(t, dir); got != files {
-				t.Errorf("call %d of %d left %s; want %s", n, calls, got, files)
-			}
+	runs, ended := 0, 0
+	for n := int64(1); n <= calls; n += step {
+		dir := copyOfRun(t, from)
+		_, err := diskRun(t, dir, n, stops)
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("call %d of %d: error %v", n, calls, err)
 		}
-		t.Logf("%d calls, one in %d failed, and all after it: %v; %d runs ended by it", calls, step, stops, ended)
-		if ended == 0 {
-			t.Error("no failure was noticed")
+		if runs++; err != nil {
+			ended++
 		}
+		if d := difference(want, finish(t, dir)); d != "" {
+			t.Errorf("call %d of %d: %s", n, calls, d)
+		}
+		if got := listing(t, dir); got != files {
+			t.Errorf("call %d of %d left %s; want %s", n, calls, got, files)
+		}
+	}
+	t.Logf("a resume %t, all later calls too %t: %d of %d calls failed, %d runs ended by it", from != "", stops, runs, calls, ended)
+	if ended == 0 {
+		t.Error("no failure was noticed")
 	}
 }
 

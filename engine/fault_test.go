@@ -192,9 +192,9 @@ func TestKills(t *testing.T) {
 		wanted = 2
 	}
 	rng := rand.New(rand.NewPCG(8, 15))
-	kills, runs := 0, 0
+	kills, runs, same := 0, 0, 0
 	for ; kills < wanted; runs++ {
-		dir := filepath.Join(t.TempDir(), "run")
+		dir, before := filepath.Join(t.TempDir(), "run"), kills
 		for kills < wanted && killed(t, dir, time.Duration(rng.Int64N(int64(took)/2+1))) {
 			kills++
 			checkKept(t, dir)
@@ -204,12 +204,15 @@ func TestKills(t *testing.T) {
 		}
 		if d := difference(want, lastCheckpoint(t, dir)); d != "" {
 			t.Errorf("after %d kills: %s", kills, d)
+		} else {
+			same++
 		}
 		if got := eventsOf(t, dir); got != events {
 			t.Errorf("after %d kills the event log is\n%s\nwant\n%s", kills, got, events)
 		}
+		t.Logf("run %d: %d kills; in all %d kills, %d runs with the bits of the undisturbed one", runs+1, kills-before, kills, same)
 	}
-	t.Logf("%d kills in %d runs", kills, runs)
+	t.Logf("%d kills and as many restarts in %d runs, of which %d ended with the bits of the undisturbed one", kills, runs, same)
 }
 
 // trainOrResume trains in a directory, or goes on with the run there.

@@ -39,10 +39,10 @@ type fleet struct {
 
 	workers    []*worker
 	results    chan result
-	ranks      int               // memories that train together; those of this process are from the first rank on
-	first      int               // rank of the first home
-	homes      []kernels.Device  // a device of each memory, which runs the work on shared memory there
-	comms      []collective.Comm // join the memories; none if there is one
+	ranks      int                   // memories that train together; those of this process are from the first rank on
+	first      int                   // rank of the first home
+	homes      []kernels.Device      // a device of each memory, which runs the work on shared memory there
+	comms      []*collective.Watched // join the memories; none if there is one
 	waits      []collective.Pending
 	reduce     *reduction
 	board      []float64 // of exchanges with other processes
@@ -138,8 +138,12 @@ func (f *fleet) settle(devices []kernels.Device, join joiner) (err error) {
 		}
 	}
 	f.dev, f.ranks = newMirror(f.homes), 1
-	if f.comms, err = join(f.homes); err != nil {
+	comms, err := join(f.homes)
+	if err != nil {
 		return err
+	}
+	for _, c := range comms {
+		f.comms = append(f.comms, collective.Watch(c))
 	}
 	if len(f.comms) > 0 {
 		f.ranks, f.first = f.comms[0].Size(), f.comms[0].Rank()

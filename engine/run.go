@@ -13,6 +13,7 @@ import (
 
 	"broadside/engine/checkpoint"
 	"broadside/engine/collective/join"
+	"broadside/engine/internal/durable"
 	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 	"broadside/engine/telemetry/tensorboard"
@@ -213,11 +214,34 @@ func (d *runDir) check(resume bool) error {
 		if !d.has(telemetry.RecipeFile) {
 			return fmt.Errorf("%s holds no run to resume: leave out --resume to start one", d.path)
 		}
-		return nil
+		return d.checkOwn()
 	}
 	for _, name := range []string{telemetry.RecipeFile, telemetry.EventsFile, checkpointDir} {
 		if d.has(name) {
 			return fmt.Errorf("%s already holds a run (%s is there): resume it with --resume, or name another directory with --run", d.path, name)
+		}
+	}
+	return nil
+}
+
+// checkOwn refuses to go on with a run whose files lie elsewhere, as a link to them may say: whoever made the directory
+// would have this run write there.
+func (d *runDir) checkOwn() error {
+	for _, name := range []string{telemetry.RecipeFile, telemetry.EventsFile, checkpointDir} {
+		info, err := os.Lstat(filepath.Join(d.path, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("run directory: %w", err)
+		}
+		want, mode := "file", fs.FileMode(0)
+		if name == checkpointDir {
+			want, mode = "folder", fs.ModeDir
+		}
+		if info.Mode().Type() != mode {
+			return fmt.Errorf("%s is no %s of its own: a run writes to nothing outside of its directory; put the %s itself there",
+				filepath.Join(d.path, name), want, want)
 		}
 	}
 	return nil
@@ -267,7 +291,7 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 
 // claim makes the directory and writes the recipe. Of two runs that find a name free and begin at the same time one is refused.
 func (d *runDir) claim() error {
-	err := os.MkdirAll(filepath.Dir(d.path), 0o755)
+	err := durable.MakeFolder(filepath.Dir(d.path))
 	if err == nil {
 		err = os.Mkdir(d.path, 0o755)
 	}
@@ -345,7 +369,7 @@ func setAside(found *checkpoint.Found) error {
 		if !newer || !strings.HasPrefix(e.Name(), "step-") || !strings.HasSuffix(e.Name(), ".safetensors") {
 			continue
 		}
-		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()+".unusable")); err != nil {
+		if err := durable.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()+".unusable")); err != nil {
 			return fmt.Errorf("setting an unusable checkpoint aside: %w", err)
 		}
 	}

@@ -71,7 +71,7 @@ func TestSoak(t *testing.T) {
 			if _, err := Train(context.Background(), r, Options{Device: "cpu", Devices: 2, RunDir: filepath.Join(t.TempDir(), fmt.Sprint(round)), Progress: s}); err != nil {
 				t.Fatal(err)
 			}
-			peaks[i] = append(peaks[i], slices.MaxFunc(s.loads[from:], func(a, b load) int { return int(a.memory - b.memory) }))
+			peaks[i] = append(peaks[i], roundOf(s.loads[from:]))
 		}
 	}
 	s.write(t)
@@ -87,6 +87,15 @@ func TestSoak(t *testing.T) {
 		}
 		t.Logf("%d rounds: %d to %d MiB, %d goroutines, %d files", len(rounds), early.memory>>20, late.memory>>20, late.goroutines, late.handle)
 	}
+}
+
+// roundOf sums up the epochs of a round: the most memory, and the least of what a checkpoint under way adds to.
+func roundOf(loads []load) load {
+	out := slices.MaxFunc(loads, func(a, b load) int { return int(a.memory - b.memory) })
+	for _, l := range loads {
+		out.goroutines, out.handle = min(out.goroutines, l.goroutines), min(out.handle, l.handle)
+	}
+	return out
 }
 
 // write writes the curve, if it is asked for.

@@ -171,6 +171,8 @@ func (t *trainer) checkPlace() error {
 	case at.Epoch < 0 || at.Epoch > t.cfg.epochs || at.Leaf < 0 || at.Leaf > t.sampler.LeavesPerEpoch():
 		return fmt.Errorf("the checkpoint stands at epoch %d, leaf %d: outside a run of %d epochs of %d leaves",
 			at.Epoch, at.Leaf, t.cfg.epochs, t.sampler.LeavesPerEpoch())
+	case at.PhaseFrom < 0 || at.PhaseFrom > at.Epoch || at.Updates < 0 || at.Carried < 0:
+		return fmt.Errorf("the checkpoint stands after %d updates, at epoch %d of a phase from epoch %d: there is no such place", at.Updates, at.Epoch, at.PhaseFrom)
 	case at.Batch < leaf || at.Batch%leaf != 0:
 		return fmt.Errorf("the checkpoint's batch of %d is no multiple of the leaf, %d", at.Batch, leaf)
 	}

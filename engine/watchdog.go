@@ -78,7 +78,7 @@ func (f *fleet) doing() string {
 		fmt.Fprintf(&out, "device %d, %s: %s", w.id, w.dev.Name(), w.job())
 	}
 	for _, c := range f.comms {
-		fmt.Fprintf(&out, "; rank %d of %d, %s", c.Rank(), c.Size(), c.Name())
+		fmt.Fprintf(&out, "; rank %d of %d, %s: %s", c.Rank(), c.Size(), c.Name(), c.State())
 	}
 	return out.String()
 }

@@ -22,7 +22,7 @@ func TestWatchdog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"device 1, cpu", "in leaves, ", "rank 1 of 2, tree over 2 memories", "strike(", "(*trainer).computeLeaves("} {
+	for _, want := range []string{"device 1, cpu", "in leaves, ", "rank 1 of 2, tree over 2 memories: ", " collectives begun, ", " over, the last begun is ", "strike(", "(*trainer).computeLeaves("} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the file has no %q:\n%.2000s", want, text)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -214,6 +215,15 @@ func TestRunDirectoryMistakes(t *testing.T) {
 	write(t, "file", "")
 	write(t, "stale/checkpoints/step-000000009.safetensors", "")
 	write(t, "broken/events.jsonl", "nonsense\n{}\n")
+	for _, name := range []string{"events.jsonl", "checkpoints", "recipe.yaml"} { // as in a run that somebody sent
+		dir := "linked-" + name
+		if err := os.CopyFS(dir, os.DirFS("r")); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.RemoveAll(dir+"/"+name), os.Symlink("../r/"+name, dir+"/"+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	refused(t, []mistake{
 		{"holds a run", "train tiny.yaml --run r", exitFailure, []string{"r already holds a run", "--resume", "--run"}},
 		{"holds checkpoints", "train tiny.yaml --run stale", exitFailure, []string{"stale already holds a run", "checkpoints"}},
@@ -224,6 +234,9 @@ func TestRunDirectoryMistakes(t *testing.T) {
 		{"resume with another model", "train tiny.yaml --run r --resume --set model.name=resnet14" + same, exitFailure,
 			[]string{"resuming r", "model", "resnet14", "resnet8", "must not change"}},
 		{"resume with another rate", "train --run r --resume --set optimizer.lr=0.1", exitFailure, []string{"optimizer", "lr: 0.1", "lr: 0.05"}},
+		{"events elsewhere", "train --run linked-events.jsonl --resume", exitFailure, []string{"linked-events.jsonl/events.jsonl is no file of its own", "outside of its directory"}},
+		{"checkpoints elsewhere", "train --run linked-checkpoints --resume", exitFailure, []string{"linked-checkpoints/checkpoints is no folder of its own"}},
+		{"a recipe elsewhere", "train --run linked-recipe.yaml --resume", exitFailure, []string{"linked-recipe.yaml/recipe.yaml is no file of its own"}},
 		{"report of no run", "report data", exitFailure, []string{"data holds no run", "name a run directory"}},
 		{"report of nothing", "report none", exitFailure, []string{"none holds no run", "name a run directory"}},
 		{"plot over what", "plot r --x epochs", exitFailure, []string{"unknown axis", "epochs", "did you mean epoch?"}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -157,5 +158,36 @@ func TestHang(t *testing.T) {
 	}
 	if dumps, _ := filepath.Glob("run/hang-*.txt"); len(dumps) != 1 {
 		t.Errorf("dumps %v", dumps)
+	}
+}
+
+// sockets are the open sockets of a process.
+func (p *process) sockets(t *testing.T) (out []string) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", p.Process.Pid)
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) == 0 {
+		t.Skipf("no list of open files: %v", err)
+	}
+	for _, f := range files {
+		if to, err := os.Readlink(filepath.Join(dir, f.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+			out = append(out, to)
+		}
+	}
+	return out
+}
+
+// Training opens no socket unless it is told to.
+func TestNoSocketsUnlessAskedFor(t *testing.T) {
+	tinyFolder(t)
+	p := startTraining(t)
+	if open := p.sockets(t); len(open) > 0 {
+		t.Errorf("sockets %v", open)
+	}
+	p.Process.Kill()
+	p.end(t)
+	p = startTraining(t, "--run", "other", "--metrics", "127.0.0.1:0")
+	if len(p.sockets(t)) == 0 {
+		t.Error("a process that listens is taken for one that does not")
 	}
 }

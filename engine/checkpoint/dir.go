@@ -40,7 +40,7 @@ func (d Dir) Save(updates int64, ck *Checkpoint) (string, error) {
 	if updates < 0 {
 		return "", fmt.Errorf("checkpoint after %d updates: the number is negative", updates)
 	}
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
+	if err := durable.MakeFolder(string(d)); err != nil {
 		return "", fmt.Errorf("checkpoint folder: %w", err)
 	}
 	path := d.Path(updates)
@@ -53,7 +53,7 @@ func (d Dir) BestPath() string { return filepath.Join(string(d), "best.safetenso
 // SaveBest replaces the best checkpoint (see [Write]), making the folder if need be. It removes the temporary files that
 // a dead process left of earlier ones.
 func (d Dir) SaveBest(ck *Checkpoint) error {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
+	if err := durable.MakeFolder(string(d)); err != nil {
 		return fmt.Errorf("checkpoint folder: %w", err)
 	}
 	entries, err := os.ReadDir(string(d))

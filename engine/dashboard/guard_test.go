@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"broadside/engine/telemetry"
@@ -228,5 +230,31 @@ func TestToken(t *testing.T) {
 	pair, _, _ := strings.Cut(cookie, ";")
 	if a := with("/api/runs", "Cookie", pair); a.status != http.StatusOK {
 		t.Errorf("with the cookie: %d", a.status)
+	}
+}
+
+// So many requests are answered at the same time; the next one is told to come again.
+func TestRequestsAreBounded(t *testing.T) {
+	inside, leave := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(newGuard(local).protect(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		inside <- struct{}{}
+		<-leave
+	})))
+	defer server.Close()
+	var all sync.WaitGroup
+	for range maxRequests {
+		all.Go(func() { get(t, server.URL) })
+	}
+	for range maxRequests {
+		<-inside
+	}
+	if a := get(t, server.URL); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("one more: %d", a.status)
+	}
+	close(leave)
+	all.Wait()
+	go func() { <-inside }()
+	if a := get(t, server.URL); a.status != http.StatusOK {
+		t.Errorf("afterwards: %d", a.status)
 	}
 }

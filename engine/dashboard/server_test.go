@@ -38,7 +38,7 @@ func TestStates(t *testing.T) {
 	write(t, filepath.Join(dir, "no run", "x"), "")
 	w := watched(t, dir)
 	for id, want := range map[string][]string{"running": {Running, ""}, "deep/er/ended": {Ended, ""}, "interrupted": {Interrupted, ""}, "events": {Broken, "events.jsonl: line 1 is not an event"},
-		"summary": {Broken, "summary.json: unexpected end"}, "recipe": {Broken, "recipe.yaml"}, "aliases": {Broken, "no aliases"}, "large": {Broken, "larger than"}} {
+		"summary": {Broken, "summary.json: unexpected end"}, "recipe": {Broken, "recipe.yaml"}, "aliases": {Broken, "aliases and merge keys are not allowed"}, "large": {Broken, "larger than"}} {
 		if e := w.state(t, id); e.State != want[0] || !strings.Contains(e.Error, want[1]) {
 			t.Errorf("%s is %s (%s); want %v", id, e.State, e.Error, want)
 		}

@@ -124,6 +124,7 @@ func TestEveryBitIsChecked(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("%d bytes", len(file))
 }
 
 func TestPackedDamageIsNamed(t *testing.T) {

@@ -48,7 +48,7 @@ func Load(path string, sets []string) (*Recipe, error) { return Examine(path, se
 func Examine(path string, sets []string, check func(*Recipe) error) (*Recipe, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
-		src, err := readFile(path)
+		src, err := ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading recipe: %w", err)
 		}
@@ -77,8 +77,8 @@ func notFound(path string, isDir bool) error {
 	return fmt.Errorf("recipe %s: %s and no built-in recipe of that name; %sbuilt in are %s", clip(path), why, hint, strings.Join(names, ", "))
 }
 
-// readFile reads a file, but not more than a recipe may have.
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a file, but little more than a recipe may have.
+func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

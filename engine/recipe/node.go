@@ -95,28 +95,32 @@ func clip(text string) string {
 
 // parseYAML reads one YAML document. Without lines, positions are the origin alone.
 func parseYAML(origin string, src []byte, lines bool) (n *node, err error) {
-	if len(src) > maxBytes {
-		return nil, fmt.Errorf("%s: %d bytes is too large for a recipe: the limit is %d", origin, len(src), maxBytes)
-	}
-	if !utf8.Valid(src) {
-		return nil, fmt.Errorf("%s: not valid UTF-8 text", origin)
-	}
-	// The YAML library has panicked on malformed text before; a recipe must only ever give an error.
-	defer func() {
-		if r := recover(); r != nil {
-			n, err = nil, fmt.Errorf("%s: malformed YAML: %v", origin, r)
-		}
-	}()
 	b := builder{origin: origin, lines: lines}
-	tokens := lexer.Tokenize(string(src))
-	if err := b.checkTokens(tokens); err != nil {
+	defer b.recover(&err)
+	file, err := b.parse(src)
+	if err != nil {
 		return nil, err
 	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		return nil, b.syntaxError(err)
-	}
 	return b.document(file)
+}
+
+// Values reads the plain values of a recipe that may be of another version, or foreign, within the bounds of [Parse].
+func Values(origin string, src []byte) (values any, err error) {
+	b := builder{origin: origin, lines: true}
+	defer b.recover(&err)
+	file, err := b.parse(src)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.document(file); err != nil { // which bounds the depth, and refuses more than one document
+		return nil, err
+	}
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			err = yaml.NodeToValue(doc.Body, &values)
+		}
+	}
+	return values, err
 }
 
 // builder turns the library's tree into nodes.
@@ -133,15 +137,50 @@ func (b *builder) at(t *token.Token) pos {
 	return p
 }
 
+// recover turns a panic of the YAML library, which malformed text has caused before, into an error.
+func (b *builder) recover(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%s: malformed YAML: %v", b.origin, r)
+	}
+}
+
+// parse reads a text within the bounds.
+func (b *builder) parse(src []byte) (*ast.File, error) {
+	if len(src) > maxBytes {
+		return nil, fmt.Errorf("%s: %d bytes is too large for a recipe: the limit is %d", b.origin, len(src), maxBytes)
+	}
+	if !utf8.Valid(src) {
+		return nil, fmt.Errorf("%s: not valid UTF-8 text", b.origin)
+	}
+	tokens := lexer.Tokenize(string(src))
+	if err := b.checkTokens(tokens); err != nil {
+		return nil, err
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, b.syntaxError(err)
+	}
+	return file, nil
+}
+
 // checkTokens refuses what a recipe does not need. Without aliases a small file cannot stand for a
-// huge value.
+// huge value; and brackets within brackets cost the parser the square of their number.
 func (b *builder) checkTokens(tokens token.Tokens) error {
 	if len(tokens) > maxTokens {
 		return fmt.Errorf("%s: more than %d YAML tokens is too much for a recipe", b.origin, maxTokens)
 	}
+	depth := 0
 	for _, t := range tokens {
 		what := ""
 		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			if depth++; depth > maxDepth {
+				return b.tooDeep(b.at(t))
+			}
+			continue
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+			continue
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			what = "anchors, aliases and merge keys"
 		case token.TagType, token.DirectiveType:
@@ -154,6 +193,10 @@ func (b *builder) checkTokens(tokens token.Tokens) error {
 		return fmt.Errorf("%s: %s are not allowed in a recipe: write the value out", b.at(t), what)
 	}
 	return nil
+}
+
+func (b *builder) tooDeep(at pos) error {
+	return fmt.Errorf("%s: nested deeper than %d levels", at, maxDepth)
 }
 
 // syntaxError brings the library's message, which quotes the source, down to one line.
@@ -192,7 +235,7 @@ func (b *builder) node(n ast.Node, depth int) (*node, error) {
 	}
 	at := b.at(n.GetToken())
 	if depth > maxDepth {
-		return nil, fmt.Errorf("%s: nested deeper than %d levels", at, maxDepth)
+		return nil, b.tooDeep(at)
 	}
 	switch n := n.(type) {
 	case *ast.NullNode, *ast.CommentGroupNode:

@@ -129,6 +129,8 @@ func TestMessages(t *testing.T) {
 		{strings.Repeat(" ", maxBytes+1), "small.yaml: 1048577 bytes is too large for a recipe: the limit is 1048576"},
 		{strings.Repeat("- ", maxTokens+1), "small.yaml: more than 10000 YAML tokens is too much for a recipe"},
 		{strings.Repeat("[", 20) + strings.Repeat("]", 20), "small.yaml:1: nested deeper than 16 levels"},
+		{"a: 1\nb: " + strings.Repeat("{a: ", 3000), "small.yaml:2: nested deeper than 16 levels"},
+		{strings.Repeat("- ", 20), "small.yaml:1: nested deeper than 16 levels"},
 	} {
 		_, err := Parse("small.yaml", []byte(test.text), nil)
 		if err == nil || err.Error() != test.want {

@@ -12,9 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"broadside/engine/recipe"
 )
 
 // Comparison is several runs side by side.
@@ -109,7 +107,7 @@ func (s *Summary) Add(e Epoch) {
 // readRecipe flattens the run's recipe to dotted keys.
 func (r *ComparedRun) readRecipe() error {
 	path := filepath.Join(r.Path, RecipeFile)
-	text, err := os.ReadFile(path)
+	text, err := recipe.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -121,32 +119,14 @@ func (r *ComparedRun) readRecipe() error {
 	return nil
 }
 
-// FlatRecipe reads a run's recipe.yaml as values by dotted keys. It refuses aliases, which no run writes and which make
-// a small file large.
-func FlatRecipe(text []byte) (out map[string]string, err error) {
-	defer func() { // the library panics at some texts that are not YAML
-		if p := recover(); p != nil {
-			out, err = nil, fmt.Errorf("not YAML: %v", p)
-		}
-	}()
-	file, err := parser.ParseBytes(text, 0)
+// FlatRecipe reads a run's recipe.yaml, of this version or another, as values by dotted keys.
+func FlatRecipe(text []byte) (map[string]string, error) {
+	tree, err := recipe.Values(RecipeFile, text)
 	if err != nil {
 		return nil, err
 	}
-	out = map[string]string{}
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		if len(ast.Filter(ast.AliasType, doc.Body)) > 0 {
-			return nil, errors.New("a recipe has no aliases")
-		}
-		var tree any
-		if err := yaml.NodeToValue(doc.Body, &tree); err != nil {
-			return nil, err
-		}
-		flatten(out, "", tree)
-	}
+	out := map[string]string{}
+	flatten(out, "", tree)
 	return out, nil
 }
 

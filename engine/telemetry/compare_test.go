@@ -124,9 +124,10 @@ func TestFlatRecipe(t *testing.T) {
 	if flat, err := FlatRecipe(nil); err != nil || len(flat) != 0 {
 		t.Errorf("of nothing: %v, %v", flat, err)
 	}
-	for _, text := range []string{"a: &x [1]\nb: *x\n", "a: [", "\ta: 1"} {
+	deep, many := strings.Repeat("[", 1<<20), strings.Repeat("a: [1]\n", 5000)
+	for _, text := range []string{"a: &x [1]\nb: *x\n", "a: [", "\ta: 1", "a: 1\n---\nb: 2\n", deep, many} {
 		if flat, err := FlatRecipe([]byte(text)); err == nil {
-			t.Errorf("%q is taken for %v", text, flat)
+			t.Errorf("%.50q is taken for %.50v", text, flat)
 		}
 	}
 }

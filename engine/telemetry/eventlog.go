@@ -27,12 +27,12 @@ type EventLog struct {
 // left of a last line is removed. It fails while another process has it open.
 func OpenEventLog(runDir string) (*EventLog, error) {
 	l := &EventLog{path: filepath.Join(runDir, EventsFile), now: time.Now}
-	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+	file, err := durable.Append(l.path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the event log: %w", err)
 	}
-	l.file = durable.File{File: file}
-	if err := mark(file); err != nil {
+	l.file = file
+	if err := mark(file.File); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("event log %s: %w", l.path, err)
 	}
@@ -157,7 +157,11 @@ func readLines(path string) ([]logLine, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []logLine
+	return parseLines(path, text)
+}
+
+// parseLines reads the text of an event log. What follows the last end of a line does not count.
+func parseLines(path string, text []byte) (out []logLine, err error) {
 	for at := 0; at < len(text); {
 		n := bytes.IndexByte(text[at:], '\n')
 		if n < 0 {

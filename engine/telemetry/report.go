@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"broadside/engine/curvature"
+	"broadside/engine/recipe"
 )
 
 //go:embed *.html.tmpl
@@ -73,7 +74,7 @@ func Report(runDir string) error {
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
-	recipe, err := os.ReadFile(filepath.Join(runDir, RecipeFile))
+	text, err := recipe.ReadFile(filepath.Join(runDir, RecipeFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
@@ -92,7 +93,7 @@ func Report(runDir string) error {
 	if err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}
-	p.Recipe = string(recipe)
+	p.Recipe = string(text)
 	if err := writeTables(runDir, events); err != nil {
 		return fmt.Errorf("report of %s: %w", runDir, err)
 	}

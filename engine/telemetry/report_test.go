@@ -224,3 +224,23 @@ func TestTicks(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Updates that were left out are told of: when, and why.
+func TestReportOfAnomalies(t *testing.T) {
+	dir := t.TempDir()
+	writeRun(t, dir, 2)
+	if err := Report(dir); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(readReport(t, dir), "Anomalies") {
+		t.Error("a run without anomalies tells of them")
+	}
+	appendAll(t, openLog(t, dir), Event{Type: TypeAnomaly, Epoch: 2, Updates: 1234, Trigger: "skip", Message: "the loss is NaN & <b>more</b>: update left out"})
+	if err := Report(dir); err != nil {
+		t.Fatal(err)
+	}
+	want := `<tr><td>2</td><td>1,234</td><td class="text">the loss is NaN &amp; &lt;b&gt;more&lt;/b&gt;: update left out</td></tr>`
+	if html := readReport(t, dir); !strings.Contains(html, "<h2>Anomalies</h2>") || !strings.Contains(html, want) {
+		t.Errorf("no %s", want)
+	}
+}

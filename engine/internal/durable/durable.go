@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // TemporaryMark comes between a file's final name and the writer's process id while it is written.
@@ -20,7 +21,7 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	if err := Before("create", path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
@@ -43,10 +44,7 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := Before("rename", path); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := Rename(temporary, path); err != nil {
 		return err
 	}
 	return SyncFolder(filepath.Dir(path))
@@ -78,6 +76,39 @@ func (f File) Sync() error {
 		return err
 	}
 	return f.File.Sync()
+}
+
+// Truncate cuts the file to a size.
+func (f File) Truncate(size int64) error {
+	if err := Before("truncate", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
+// Append opens a file to read it and to write to its end, and makes it if there is none. A link is not followed.
+func Append(path string) (File, error) {
+	if err := Before("create", path); err != nil {
+		return File{}, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW, 0o644)
+	return File{f}, err
+}
+
+// Rename renames a file.
+func Rename(from, to string) error {
+	if err := Before("rename", to); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// MakeFolder makes a folder, and those that it is in, where they are not there.
+func MakeFolder(path string) error {
+	if err := Before("make", path); err != nil {
+		return err
+	}
+	return os.MkdirAll(path, 0o755)
 }
 
 // SyncFolder makes a rename in the folder survive a power cut.

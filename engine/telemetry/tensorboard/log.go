@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"broadside/engine/recipe"
 	"broadside/engine/telemetry"
 )
 
@@ -102,7 +103,7 @@ func (l *Log) begin(runDir string, updates int, resumed bool) error {
 
 // recipe writes the recipe.
 func (l *Log) recipe(runDir string) error {
-	text, err := os.ReadFile(filepath.Join(runDir, telemetry.RecipeFile))
+	text, err := recipe.ReadFile(filepath.Join(runDir, telemetry.RecipeFile))
 	if err != nil {
 		return err
 	}
