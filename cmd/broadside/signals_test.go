@@ -16,15 +16,24 @@ import (
 	"broadside/engine/telemetry"
 )
 
-// process is a broadside of its own, which trains in the folder run for as long as it is let.
+// process is a broadside of its own.
 type process struct {
 	*exec.Cmd
 	lines chan string // of its log
 }
 
+// startTraining trains in the folder run for as long as it is let.
 func startTraining(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{exec.Command(os.Args[0], append([]string{"train", "tiny.yaml", "--set", "train.epochs=100000", "--run", "run"}, args...)...), make(chan string, 1<<20)}
+	p := startProcess(t, append([]string{"train", "tiny.yaml", "--set", "train.epochs=100000", "--run", "run"}, args...)...)
+	p.wait(t, "train_loss") // of the first epoch
+	return p
+}
+
+// startProcess starts a broadside of its own.
+func startProcess(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{exec.Command(os.Args[0], args...), make(chan string, 1<<20)}
 	p.Env = append(os.Environ(), commandVariable+"=1")
 	r, w := io.Pipe()
 	p.Stderr = w
@@ -38,7 +47,6 @@ func startTraining(t *testing.T, args ...string) *process {
 		}
 		close(p.lines)
 	}()
-	p.wait(t, "train_loss") // of the first epoch
 	return p
 }
 
@@ -189,5 +197,31 @@ func TestNoSocketsUnlessAskedFor(t *testing.T) {
 	p = startTraining(t, "--run", "other", "--metrics", "127.0.0.1:0")
 	if len(p.sockets(t)) == 0 {
 		t.Error("a process that listens is taken for one that does not")
+	}
+}
+
+// The first signal ends a command that has nothing to keep, in the middle of what it does.
+func TestSignalEndsCurvature(t *testing.T) {
+	tinyFolder(t)
+	must(t, "train", "tiny.yaml", "--run", "run")
+	p := startProcess(t, "curvature", "run", "--samples", "32", "--iterations", "1000000000", "--tolerance", "1e-300")
+	time.Sleep(time.Second) // it would go on for hours
+	p.Process.Signal(syscall.SIGINT)
+	if status := p.end(t); status != -1 || p.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
+		t.Errorf("exit status %d, %v", status, p.ProcessState)
+	}
+}
+
+// While a process trains in a run directory, no other goes on with that run.
+func TestOneProcessTrainsInARun(t *testing.T) {
+	tinyFolder(t)
+	p := startTraining(t, "--set", "checkpoint.every_updates=0")
+	if r := broadside("train", "--run", "run", "--resume"); r.status != exitFailure || !strings.Contains(r.errors, "run/events.jsonl: another process") {
+		t.Errorf("status %d, %s", r.status, r.errors)
+	}
+	p.wait(t, "train_loss") // and the first one goes on
+	p.Process.Signal(syscall.SIGINT)
+	if status := p.end(t); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
 	}
 }
