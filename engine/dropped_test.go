@@ -257,9 +257,7 @@ func TestStopInMidAccumulation(t *testing.T) {
 
 // places are the updates to stop after, those in the middle first.
 func places(last int) (out []int) {
-	for _, at := range []int{last / 2, 3 * last / 4, last / 4, last - 1} {
-		out = append(out, at)
-	}
+	out = append(out, last/2, 3*last/4, last/4, last-1)
 	for at := range last {
 		out = append(out, at)
 	}
