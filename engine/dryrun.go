@@ -156,7 +156,9 @@ func (t *trainer) planMemory(p *Plan, r *recipe.Recipe) error {
 	}
 	size := func(home int, memories ...kernels.Memory) (bytes int64) {
 		for _, m := range memories {
-			bytes += 4 * int64(part(m, home).Len())
+			if m != nil { // as are the images of a set that is streamed
+				bytes += 4 * int64(part(m, home).Len())
+			}
 		}
 		return bytes
 	}
