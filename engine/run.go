@@ -253,13 +253,18 @@ func (d *runDir) has(name string) bool {
 	return err == nil
 }
 
-// begin makes the directory, or brings the trainer to where the run stopped. The event log is open by then: it keeps other
-// processes out.
+// begin makes the directory, or brings the trainer to where the run stopped. Before it changes a run, it opens the event
+// log, which keeps other processes out.
 func (d *runDir) begin(t *trainer, resume bool) (err error) {
-	if !resume {
-		if err := d.claim(); err != nil {
-			return err
-		}
+	event := telemetry.Event{Type: telemetry.TypeStart, Message: t.fleet.note}
+	var found *checkpoint.Found
+	if resume {
+		event, found, err = d.restore(t)
+	} else if err = d.claim(); err == nil {
+		err = telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe)
+	}
+	if err != nil {
+		return err
 	}
 	if d.log, err = telemetry.OpenEventLog(d.path); err != nil {
 		return err
@@ -269,9 +274,8 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 			d.log.Close()
 		}
 	}()
-	event := telemetry.Event{Type: telemetry.TypeStart, Message: t.fleet.note}
-	if resume {
-		if event, err = d.resume(t); err != nil {
+	if found != nil {
+		if err = setAside(found); err != nil {
 			return err
 		}
 	}
@@ -289,7 +293,7 @@ func (d *runDir) begin(t *trainer, resume bool) (err error) {
 	return nil
 }
 
-// claim makes the directory and writes the recipe. Of two runs that find a name free and begin at the same time one is refused.
+// claim makes the directory. Of two runs that find a name free and begin at the same time one is refused.
 func (d *runDir) claim() error {
 	err := durable.MakeFolder(filepath.Dir(d.path))
 	if err == nil {
@@ -304,7 +308,7 @@ func (d *runDir) claim() error {
 	if err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	return telemetry.WriteFile(filepath.Join(d.path, telemetry.RecipeFile), d.recipe)
+	return nil
 }
 
 // openBoard has TensorBoard's curves drawn from so many updates on. The run can do without.
@@ -314,15 +318,6 @@ func (d *runDir) openBoard(updates int) {
 		watcher.Event(telemetry.Event{Type: telemetry.TypeWarning, Updates: updates, Message: err.Error()})
 	})
 	d.progress = telemetry.Several{watcher, d.board}
-}
-
-// resume restores the newest checkpoint and sets those aside that cannot be used.
-func (d *runDir) resume(t *trainer) (telemetry.Event, error) {
-	event, found, err := d.restore(t)
-	if err != nil || found == nil {
-		return event, err
-	}
-	return event, setAside(found)
 }
 
 // restore restores the newest checkpoint; a run that had none yet starts anew.

@@ -18,6 +18,7 @@ import (
 func writeRun(t *testing.T, dir string, epochs int) {
 	t.Helper()
 	l := openLog(t, dir)
+	defer l.Close()
 	appendAll(t, l, Event{Type: TypeStart})
 	batch, lr, updates := 128, 0.1, 0
 	for n := 1; n <= epochs; n++ {

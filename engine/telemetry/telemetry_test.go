@@ -129,6 +129,7 @@ func TestTornLastLine(t *testing.T) {
 		if got := readAll(t, dir); len(got) != 2 {
 			t.Errorf("%q: reading gives %d events, want 2", torn, len(got))
 		}
+		l.file.Close() // as the system does with what a killed process had open
 		again := openLog(t, dir)
 		appendAll(t, again, Event{Type: TypeResume, Updates: 4})
 		got := readAll(t, dir)
