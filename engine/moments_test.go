@@ -166,18 +166,7 @@ func TestMomentsAllocateNothing(t *testing.T) {
 	pair := &data.Pair{Train: synthetic(200*32, 8, 3, 4), Test: synthetic(5, 8, 3, 4)}
 	r := parseRecipe(t, smallText+"methods: [gns: {}, vrsgd: {}, clars: {}]\n", "train.epochs=100")
 	tr := startTrainer(t, r, pair, 2, &tape{})
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
-		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
-	}
+	updateAllocatesNothing(t, "moments", tr)
 }
 
 // Lanes that hold copies or twins of the same samples say nothing of the spread between samples.

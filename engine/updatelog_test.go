@@ -130,18 +130,7 @@ func TestRecordedStepAllocatesNothing(t *testing.T) {
 	defer log.Close()
 	log.Wall = tr.wall
 	tr.sink = &runDir{log: log, progress: telemetry.Several{telemetry.Discard{}}}
-	step := func() {
-		if err := tr.computeLeaves(); err != nil {
-			t.Fatal(err)
-		}
-		if err := tr.update(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	step()
-	if n := testing.AllocsPerRun(20, step); n != 0 {
-		t.Errorf("%g allocations per step; want 0", n)
-	}
+	updateAllocatesNothing(t, "a record of every update", tr)
 }
 
 // BenchmarkLogUpdate is what recording every update costs the step, to the end of the event log.
