@@ -25,11 +25,13 @@ appear by themselves. /metrics has the newest values for Prometheus.
 
 Nothing is written, and nothing outside RUNS can be read. Only this machine can
 open the page, unless --listen says otherwise: then a token is needed, from
---token-file or made and printed. Connections are not encrypted: over a network
-that others read, use 'ssh -L 7878:localhost:7878 HOST' or a proxy with TLS.`,
+--token-file or made and printed. Over a network that others read, give a
+certificate (--tls-cert, --tls-key) or use 'ssh -L 7878:localhost:7878 HOST':
+without one, connections are not encrypted.`,
 		Example: `  broadside serve runs
   broadside serve runs/absa runs/bl --listen 127.0.0.1:8080
-  broadside serve /data/runs --listen 0.0.0.0:7878 --token-file token`,
+  broadside serve /data/runs --listen 0.0.0.0:7878 --token-file token
+  broadside serve /data/runs --listen 0.0.0.0:7878 --tls-cert host.pem --tls-key host-key.pem`,
 		Args: arguments(1, math.MaxInt),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			made, err := serveToken(&o, tokenFile)
@@ -44,6 +46,8 @@ that others read, use 'ssh -L 7878:localhost:7878 HOST' or a proxy with TLS.`,
 	}
 	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:7878", "address and port to listen on; port 0 takes a free one")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the token, 16 characters or more, that the page asks for")
+	cmd.Flags().StringVar(&o.TLSCert, "tls-cert", "", "certificate in PEM, with those that vouch for it behind: serve HTTPS")
+	cmd.Flags().StringVar(&o.TLSKey, "tls-key", "", "the certificate's key, in PEM")
 	return cmd
 }
 
@@ -77,12 +81,12 @@ func serve(cmd *cobra.Command, folders []string, o dashboard.Options, made bool)
 		return err
 	}
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "%d runs below %s\nhttp://%s/\n", len(w.List().Runs), strings.Join(folders, ", "), s.Addr())
+	fmt.Fprintf(out, "%d runs below %s\n%s\n", len(w.List().Runs), strings.Join(folders, ", "), s.URL())
 	if made {
 		fmt.Fprintf(out, "token: %s\n", o.Token)
 	}
 	if err := s.Serve(cmd.Context()); err != nil {
-		return fmt.Errorf("serving %s: %w", s.Addr(), err)
+		return fmt.Errorf("serving %s: %w", s.URL(), err)
 	}
 	return nil
 }

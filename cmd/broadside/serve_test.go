@@ -151,6 +151,8 @@ func TestServeMistakes(t *testing.T) {
 		{"no token file", "serve runs --token-file none", exitUsage, []string{"--token-file", "none", "no such file"}},
 		{"empty token file", "serve runs --token-file empty", exitUsage, []string{"--token-file empty is empty"}},
 		{"short token", "serve runs --token-file short", exitUsage, []string{"6 characters", "at least 16"}},
+		{"certificate without a key", "serve runs --tls-cert short", exitUsage, []string{"--tls-cert and --tls-key"}},
+		{"no certificate", "serve . --tls-cert empty --tls-key short", exitFailure, []string{"--tls-cert empty"}},
 		{"no folder", "serve none", exitFailure, []string{"none", "no such file", "name one that holds runs"}},
 		{"a file", "serve runs/x", exitFailure, []string{"runs/x", "not a directory"}},
 	})

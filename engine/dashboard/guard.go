@@ -24,7 +24,7 @@ const sessionCookie = "broadside_session"
 // NewToken makes a token that nobody guesses.
 func NewToken() string { return rand.Text() }
 
-// CheckListen says what is wrong with where to listen, if anything: beyond this machine a token is needed.
+// CheckListen says what is wrong with where and how to listen, if anything: beyond this machine a token is needed.
 func CheckListen(o Options) error {
 	host, port, err := net.SplitHostPort(o.Listen)
 	if err != nil || port == "" {
@@ -35,6 +35,9 @@ func CheckListen(o Options) error {
 	}
 	if o.Token != "" && len(o.Token) < minTokenBytes {
 		return fmt.Errorf("a token of %d characters can be guessed: want at least %d", len(o.Token), minTokenBytes)
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key go together: one names the certificate, the other its key")
 	}
 	return nil
 }
@@ -174,6 +177,6 @@ func (g *guard) login(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "login.html?wrong=1#wrong", http.StatusSeeOther)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: g.session, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: g.session, Path: "/", HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, r, "./", http.StatusSeeOther)
 }

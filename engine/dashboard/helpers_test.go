@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,7 +129,7 @@ func serving(t *testing.T, w *Watcher, o Options) string {
 			t.Errorf("serving: %v", err)
 		}
 	})
-	return "http://" + s.Addr().String()
+	return strings.TrimSuffix(s.URL(), "/")
 }
 
 var local = Options{Listen: "127.0.0.1:0"}

@@ -5,6 +5,7 @@ package dashboard
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ var pageFiles embed.FS
 type Options struct {
 	Listen string // address and port; a loopback address unless there is a token
 	Token  string // who shows it may see the page; "" lets everybody on this machine
+	// TLSCert and TLSKey are files in PEM: the certificate, with those that vouch for it, and its key. "" is HTTP without TLS.
+	TLSCert, TLSKey string
 }
 
 // Server serves the page of a Watcher.
@@ -31,6 +34,7 @@ type Server struct {
 	guard    *guard
 	listener net.Listener
 	http     http.Server
+	secure   bool          // over TLS
 	streams  chan struct{} // a slot for each stream of events
 }
 
@@ -39,18 +43,48 @@ func Listen(w *Watcher, o Options) (*Server, error) {
 	if err := CheckListen(o); err != nil {
 		return nil, err
 	}
+	secure, err := tlsOf(o)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: %w", o.Listen, err)
 	}
-	s := &Server{watcher: w, listener: listener, streams: make(chan struct{}, maxStreams), guard: newGuard(o)}
+	s := &Server{watcher: w, listener: listener, streams: make(chan struct{}, maxStreams), guard: newGuard(o), secure: secure != nil}
 	s.http = http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, TLSConfig: secure}
 	return s, nil
 }
 
-// Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// tlsOf reads the certificate; without one there is no TLS.
+func tlsOf(o Options) (*tls.Config, error) {
+	if o.TLSCert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w", o.TLSCert, o.TLSKey, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// URL is where the page is.
+func (s *Server) URL() string {
+	scheme := "http"
+	if s.secure {
+		scheme = "https"
+	}
+	return scheme + "://" + s.listener.Addr().String() + "/"
+}
+
+// answer answers requests until the server is shut down.
+func (s *Server) answer() error {
+	if s.secure {
+		return s.http.ServeTLS(s.listener, "", "")
+	}
+	return s.http.Serve(s.listener)
+}
 
 // Serve serves until the context is done, and then ends every request.
 func (s *Server) Serve(ctx context.Context) error {
@@ -63,7 +97,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.watcher.Run(ctx)
 	}()
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
+	go func() { failed <- s.answer() }()
 	var err error
 	select {
 	case err = <-failed:

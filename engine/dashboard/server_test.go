@@ -303,7 +303,7 @@ func TestShutdown(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
-	page := "http://" + s.Addr().String()
+	page := strings.TrimSuffix(s.URL(), "/")
 	listen(t, page).next()
 	stop()
 	select {
