@@ -356,7 +356,9 @@ type nowhere struct{}
 func (nowhere) Step(telemetry.Step)         {}
 func (nowhere) Epoch(telemetry.Epoch) error { return nil }
 func (nowhere) Event(telemetry.Event) error { return nil }
-func (nowhere) Checkpoint(*trainer) error   { return nil }
+func (nowhere) Hold(*trainer) (keep func() error, err error) {
+	return func() error { return nil }, nil
+}
 func (nowhere) Newest(*trainer) (*checkpoint.Checkpoint, error) {
 	return nil, errors.New("nothing was kept")
 }

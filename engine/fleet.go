@@ -60,6 +60,8 @@ type fleet struct {
 	patience *time.Ticker
 	hung     atomic.Bool
 	beats    atomic.Int64 // updates, for the watchdog
+	held     atomic.Bool  // there is a state to go back to, and
+	overdue  atomic.Bool  // a stop has waited long enough: no more leaves are begun
 
 	dev    kernels.Device // the homes as one
 	params kernels.Memory

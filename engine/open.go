@@ -192,7 +192,7 @@ func planTrainer(f *fleet, r *recipe.Recipe, s sink) (*trainer, optim.Rule, erro
 	}
 	t := &trainer{fleet: f, sink: s, methods: chosen, cfg: trainerConfig{epochs: r.Train.Epochs, evalEvery: r.Train.EvalEvery, batch: r.Batch.Size,
 		dropLast: r.Batch.DropLast, lr: r.Optimizer.LR, seed: r.Train.Seed, augment: augmentationOf(r.Data), checkpointEvery: r.Checkpoint.EveryUpdates,
-		saveEvery: minutes(r.Checkpoint.EveryMinutes), keepBest: r.Checkpoint.Best, logPerEpoch: r.Train.LogPerEpoch},
+		saveEvery: minutes(r.Checkpoint.EveryMinutes), keepBest: r.Checkpoint.Best, logPerEpoch: r.Train.LogPerEpoch, haste: defaultHaste},
 		at: progress{Batch: r.Batch.Size, LRScale: 1}}
 	if n := f.train.set.Len(); n < r.Batch.Leaf {
 		return nil, nil, fmt.Errorf("%s has %d samples: fewer than one leaf of %d; lower batch.leaf", f.train.set.Name, n, r.Batch.Leaf)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,14 +47,15 @@ type Options struct {
 	// Progress is told what happens; nil discards it. Train closes it.
 	Progress telemetry.Progress
 
+	haste haste // zero: the default
 	fault *fault
 	lost  []int  // devices that are left out: their places in the list
 	why   string // and why
 }
 
 // Train runs a recipe and returns its summary. It writes nothing before recipe, data and devices
-// have been found good. A cancelled context stops the run after the update under way, with a
-// checkpoint, and returns the context's error.
+// have been found good. A cancelled context stops the run after the update under way, or within
+// seconds before it if that takes long, with a checkpoint, and returns the context's error.
 //
 // Where the recipe's train.on_device_loss is redistribute, the run goes on from its newest checkpoint without a device
 // that fails or hangs, with the same bits.
@@ -109,7 +111,7 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 		return nil, err
 	}
 	defer t.free()
-	t.cfg.save = o.Save
+	t.cfg.save, t.cfg.haste = o.Save, cmp.Or(o.haste, defaultHaste)
 	if run.recipe, err = r.YAML(); err != nil {
 		return nil, err
 	}
@@ -132,19 +134,24 @@ func trainOn(ctx context.Context, f *fleet, r *recipe.Recipe, o Options) (*telem
 	switch {
 	case err == nil:
 		err = f.agree(unwritten)
-	case unwritten != nil && errors.Is(err, context.Canceled):
+	case unwritten != nil && stopped(err):
 		err = unwritten
 	case unwritten != nil && !errors.Is(err, unwritten):
 		err = errors.Join(unwritten, err)
 	}
 	if err != nil {
-		if errors.Is(err, context.Canceled) { // and not a failure on the way out
+		if stopped(err) { // and not a failure on the way out
 			return nil, fmt.Errorf("stopped after update %d with a checkpoint, go on with --resume: %w", t.at.Updates, err)
 		}
 		return nil, err
 	}
 	summary := t.summary(r)
 	return summary, f.agree(end(t, summary)) // the first process may take a while
+}
+
+// stopped reports whether a run ended because it was asked to.
+func stopped(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // follow brings the trainer of a process that does not write to where the run stopped.
@@ -389,18 +396,28 @@ func (d *runDir) Event(e telemetry.Event) error {
 	return d.log.Append(e)
 }
 
-// Checkpoint begins to write the trainer's state, and to remove old checkpoints. The event stands for the moment of the
-// state; if the file does not come to be, a resume goes on from the one before and drops the event.
-func (d *runDir) Checkpoint(t *trainer) error {
+// Hold takes the trainer's state. Keeping it begins to write it, and to remove old checkpoints. The event stands for the
+// moment of the state; if the file does not come to be, a resume goes on from the one before and drops the event.
+func (d *runDir) Hold(t *trainer) (keep func() error, err error) {
 	ck, err := t.save(d.recipe)
 	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := d.start(t.at.Updates, ck); err != nil {
-		return err
+	told, err := d.log.Size()
+	if err != nil {
+		return nil, err
 	}
-	return d.Event(telemetry.Event{Type: telemetry.TypeCheckpoint, Epoch: t.at.Epoch, Updates: t.at.Updates,
-		Path: d.dir.Path(int64(t.at.Updates)), WallSeconds: t.at.WallSeconds})
+	at := t.at
+	return func() error {
+		if err := d.log.Truncate(told); err != nil {
+			return err
+		}
+		if err := d.start(at.Updates, ck); err != nil {
+			return err
+		}
+		return d.Event(telemetry.Event{Type: telemetry.TypeCheckpoint, Epoch: at.Epoch, Updates: at.Updates,
+			Path: d.dir.Path(int64(at.Updates)), WallSeconds: at.WallSeconds})
+	}, nil
 }
 
 // Newest returns the newest checkpoint after a multiple of checkpoint.every_updates, once all is written.

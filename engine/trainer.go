@@ -34,7 +34,7 @@ import (
 //	        update the parameters                     (optim.Rule, methods.Stepper)
 //	        tell what the update did                  (methods.StepReader)
 //	        end of update: batch size, learning rate  (methods.UpdateEnder)
-//	        checkpoint, if due
+//	        checkpoint, if due; stop, if asked to     (retreat.go)
 //	    end of epoch: probes, batch size              (methods.EpochEnder)
 //	    evaluate, record
 //	    end training with the epoch before        (methods.Stopper)
@@ -51,6 +51,7 @@ type trainer struct {
 	line      *lineSearch // nil where no method searches for the learning rate
 	phases    *phases     // nil without phases after the recipe's
 	early     *early      // nil where no method may end training early
+	retreat   retreat
 	sampler   leafOrder
 	schedule  schedule.Schedule
 	methods   []method
@@ -94,6 +95,7 @@ type trainerConfig struct {
 	save            <-chan struct{} // asks for a checkpoint
 	keepBest        bool
 	logPerEpoch     int // updates recorded of an epoch, at most
+	haste           haste
 }
 
 // method is a method of the run with its description.
@@ -108,8 +110,9 @@ type sink interface {
 	Step(telemetry.Step)
 	Epoch(telemetry.Epoch) error
 	Event(telemetry.Event) error
-	// Checkpoint keeps the trainer's state; Newest returns the newest kept after a multiple of checkpoint.every_updates.
-	Checkpoint(t *trainer) error
+	// Hold takes the trainer's state. The function that it returns keeps it, and drops what was recorded since.
+	Hold(t *trainer) (keep func() error, err error)
+	// Newest returns the newest state kept after a multiple of checkpoint.every_updates.
 	Newest(t *trainer) (*checkpoint.Checkpoint, error)
 }
 
@@ -153,8 +156,18 @@ type pending struct {
 }
 
 // train runs the loop to the end, or until the context is cancelled: then it finishes the update
-// under way, keeps a checkpoint and returns the context's error.
+// under way, or gives it up if that takes long, keeps a checkpoint and returns the context's error.
 func (t *trainer) train(ctx context.Context) error {
+	defer t.heed(ctx)()
+	err := t.trainToEnd(ctx)
+	if errors.Is(err, errGivenUp) {
+		return t.goBack(ctx)
+	}
+	return err
+}
+
+// trainToEnd runs the loop to the end, or to the update after which it is to stop.
+func (t *trainer) trainToEnd(ctx context.Context) error {
 	t.waitedBefore = t.at.WaitSeconds
 	t.started, t.before = time.Now(), time.Duration(t.at.WallSeconds*float64(time.Second))
 	t.saved = t.started
@@ -162,6 +175,9 @@ func (t *trainer) train(ctx context.Context) error {
 		if err := t.checkpoint(); err != nil { // to have one to go back to
 			return err
 		}
+	}
+	if err := t.mark(); err != nil {
+		return err
 	}
 	t.startEpoch()
 	if err := t.startMethods(); err != nil {
@@ -228,7 +244,7 @@ func (t *trainer) keepOrStop(ctx context.Context) error {
 	if asked == stopNow {
 		return cmp.Or(ctx.Err(), context.Canceled) // of this process, or of another
 	}
-	return nil
+	return t.mark()
 }
 
 // computeLeaves computes the leaves that are left of the update, or of the epoch if that ends first.
@@ -479,12 +495,23 @@ func (t *trainer) record() telemetry.Epoch {
 
 func (t *trainer) wall() float64 { return (t.before + time.Since(t.started)).Seconds() }
 
+// checkpoint keeps the state.
 func (t *trainer) checkpoint() error {
-	t.at.WallSeconds, t.at.WaitSeconds, t.saved = t.wall(), t.waitedSeconds(), time.Now()
-	if err := t.fleet.persistent.share(t.fleet); err != nil {
+	t.saved = time.Now()
+	keep, err := t.hold()
+	if err != nil {
 		return err
 	}
-	return t.sink.Checkpoint(t)
+	return keep()
+}
+
+// hold takes the state, to be kept now or later.
+func (t *trainer) hold() (keep func() error, err error) {
+	t.at.WallSeconds, t.at.WaitSeconds = t.wall(), t.waitedSeconds()
+	if err := t.fleet.persistent.share(t.fleet); err != nil {
+		return nil, err
+	}
+	return t.sink.Hold(t)
 }
 
 // free releases what the trainer has of the devices' memory.

@@ -84,10 +84,14 @@ func (s *tape) Event(e telemetry.Event) error {
 	}
 	return nil
 }
-func (s *tape) Checkpoint(t *trainer) error {
+func (s *tape) Hold(t *trainer) (keep func() error, err error) {
 	ck, err := t.save(nil)
-	s.checkpoints = append(s.checkpoints, ck)
-	return err
+	epochs, events, updates := len(s.epochs), len(s.events), len(s.updates)
+	return func() error {
+		s.epochs, s.events, s.updates = s.epochs[:epochs], s.events[:events], s.updates[:updates]
+		s.checkpoints = append(s.checkpoints, ck)
+		return nil
+	}, err
 }
 func (s *tape) Newest(t *trainer) (*checkpoint.Checkpoint, error) {
 	for _, ck := range slices.Backward(s.checkpoints) {

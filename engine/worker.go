@@ -267,8 +267,11 @@ func (w *worker) reserve(cells int) (err error) {
 // mostQueued bounds the leaves that a device has been given and has not done, so that one that hangs is noticed.
 const mostQueued = 16
 
-// begin notes that a leaf begins.
+// begin notes that a leaf begins, unless it is not to.
 func (w *worker) begin() error {
+	if w.fleet.givenUp() {
+		return errGivenUp
+	}
 	if w.headway.Add(1)%mostQueued > 0 {
 		return nil
 	}

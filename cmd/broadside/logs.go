@@ -29,6 +29,7 @@ func (f *logFlags) start(cmd *cobra.Command, o *engine.Options) error {
 		return nil
 	}
 	o.TensorBoard, o.Progress = f.tensorboard, telemetry.NewProgress(cmd.ErrOrStderr())
+	tellOfStop(cmd.Context(), o.Progress)
 	if f.metrics == "" {
 		return nil
 	}

@@ -79,9 +79,12 @@ func oneProcess(cmd *cobra.Command) error {
 
 // trainRuns trains runs one after the other.
 func trainRuns(cmd *cobra.Command, runs []*sweep.Run, o engine.Options) error {
+	told := func() bool { return true }
 	err := sweep.Train(cmd.Context(), runs, func(number int, r *sweep.Run) engine.Options {
+		told()
 		fmt.Fprintf(cmd.ErrOrStderr(), "run %d of %d: %s\n", number, len(runs), r.Dir)
 		o.Progress = telemetry.NewProgress(cmd.ErrOrStderr())
+		told = tellOfStop(cmd.Context(), o.Progress)
 		return o
 	})
 	if err != nil {

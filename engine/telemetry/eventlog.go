@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"broadside/engine/internal/durable"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"time"
+
+	"broadside/engine/internal/durable"
 )
 
 // EventLog appends events to a file, one JSON object per line. An event is in the file when Append
@@ -102,10 +103,7 @@ func (l *EventLog) TruncateAfter(updates int) error {
 			break
 		}
 	}
-	if err := l.cut(lines, keep); err != nil {
-		return fmt.Errorf("truncating the event log: %w", err)
-	}
-	return nil
+	return l.cut(lines, keep)
 }
 
 // cut keeps the first so many lines.
@@ -114,13 +112,31 @@ func (l *EventLog) cut(lines []logLine, keep int) error {
 	if keep > 0 {
 		size = lines[keep-1].end
 	}
-	if info, err := l.file.Stat(); err != nil || info.Size() == size {
+	return l.Truncate(size)
+}
+
+// Size is how many bytes the log has, for [EventLog.Truncate].
+func (l *EventLog) Size() (int64, error) {
+	info, err := l.file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("event log: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// Truncate removes what was appended since the log had a size.
+func (l *EventLog) Truncate(size int64) error {
+	now, err := l.Size()
+	if err != nil || now == size {
 		return err
 	}
-	if err := l.file.Truncate(size); err != nil {
-		return err
+	if err = l.file.Truncate(size); err == nil {
+		err = l.file.Sync()
 	}
-	return l.file.Sync()
+	if err != nil {
+		return fmt.Errorf("truncating the event log: %w", err)
+	}
+	return nil
 }
 
 // Close syncs and closes the file.

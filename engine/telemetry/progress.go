@@ -191,6 +191,8 @@ func (l *logged) Event(e Event) {
 		line = line.Str("trigger", e.Trigger).Int("from", e.From).Int("to", e.To)
 	case TypeRate:
 		line = line.Str("trigger", e.Trigger).Float64("lr_scale", round(e.LRScale))
+	case TypeWarning:
+		line = l.log.Warn()
 	case TypePhase:
 		line = line.Str("phase", e.Phase).Float64("accuracy", round(e.accuracy()))
 	}
