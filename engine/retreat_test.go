@@ -104,7 +104,8 @@ func toldOfAll(t *testing.T, epochs []telemetry.Epoch) (out []string) {
 	return out
 }
 
-// Stop after stop, none of which waits, a run in a directory comes to the end of an undisturbed one, with its events.
+// Stop after stop, none of which waits, a run in a directory comes to the end of an undisturbed one, with its events: on
+// devices with one memory and with several, whose sums are under way.
 func TestStopsThatGiveUp(t *testing.T) {
 	whole, dir := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "run")
 	start := time.Now()
@@ -115,7 +116,7 @@ func TestStopsThatGiveUp(t *testing.T) {
 	stops := 0
 	for wait := step / 2; ; wait += step / 2 { // so that every update is made some time
 		ctx, cancel := context.WithTimeoutCause(context.Background(), wait, context.Canceled)
-		_, err := Train(ctx, killsRecipe(t), Options{Device: "cpu", Devices: 2, RunDir: dir, Resume: stops > 0, haste: haste{1, 1}})
+		_, err := Train(ctx, killsRecipe(t), Options{Device: []string{"cpu:0,0", "cpu:0,1"}[stops%2], RunDir: dir, Resume: stops > 0, haste: haste{1, 1}})
 		cancel()
 		if err == nil {
 			break
