@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"broadside/engine/data"
 	"broadside/engine/methods"
@@ -144,11 +145,20 @@ func TestFindLRDiverges(t *testing.T) {
 	}
 }
 
+// A stop ends the test before its first update, and in the midst of a long one.
 func TestFindLRStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err := FindLR(ctx, lrRecipe(t), Options{Device: "cpu"}, LRFindOptions{From: 1e-3, To: 1, Updates: 40, Diverge: 4})
 	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	r := lrRecipe(t)
+	r.Batch.Size, r.Train.Epochs = 1<<24, 1<<20
+	ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err = FindLR(ctx, r, Options{Device: "cpu"}, LRFindOptions{From: 1e-3, To: 1, Updates: 40, Diverge: 4})
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"broadside/engine/recipe"
 )
@@ -27,7 +28,14 @@ func try(ctx context.Context, r *recipe.Recipe, o Options, do func(t *trainer) e
 	if err := f.same("recipe", string(text)); err != nil {
 		return err
 	}
-	return do(t)
+	if !f.remote() {
+		f.held.Store(true) // there is nothing to lose
+		defer context.AfterFunc(ctx, func() { f.overdue.Store(true) })()
+	}
+	if err := do(t); !errors.Is(err, errGivenUp) {
+		return err
+	}
+	return ctx.Err()
 }
 
 // tryUpdate makes one update as training does, but for what belongs to the end of an epoch.
