@@ -46,6 +46,9 @@ func certificate(t *testing.T) (cert, key string, trusted *x509.CertPool) {
 
 // With a certificate the page is there over TLS only, its cookie too, and curves go on to stream.
 func TestTLS(t *testing.T) {
+	usual := sendWithin
+	t.Cleanup(func() { sendWithin = usual }) // once the server has ended
+	sendWithin = time.Second
 	dir := t.TempDir()
 	begin(t, filepath.Join(dir, "a"), "").end(1)
 	cert, key, trusted := certificate(t)
@@ -70,9 +73,26 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if line, err := bufio.NewReader(response.Body).ReadString('\n'); response.StatusCode != http.StatusOK || err != nil || line == "" {
-		t.Errorf("events: %d %q %v", response.StatusCode, line, err)
+	if response.StatusCode != http.StatusOK || response.ProtoMajor != 2 {
+		t.Errorf("events: %s %s", response.Proto, response.Status)
 	}
+	stream := bufio.NewReader(response.Body)
+	waitFor := func(text string) {
+		t.Helper()
+		for {
+			line, err := stream.ReadString('\n')
+			if err != nil {
+				t.Fatalf("the stream ends before %q: %v", text, err)
+			}
+			if strings.Contains(line, text) {
+				return
+			}
+		}
+	}
+	waitFor(`"id":"a"`)
+	time.Sleep(3 * sendWithin) // without anything to tell
+	begin(t, filepath.Join(dir, "b"), "").end(1)
+	waitFor(`"id":"b"`)
 	login, err := friend.PostForm(page+"/login", url.Values{"token": {token}})
 	if err != nil {
 		t.Fatal(err)
