@@ -102,10 +102,14 @@ func (p *persistence) free() {
 	}
 }
 
-// share gives all memories the perturbations of each, before one of them writes a checkpoint.
-func (p *persistence) share(f *fleet) error {
+// share gives all memories the perturbations of each, those of an update of so many leaves at least, before one of them
+// writes a checkpoint.
+func (p *persistence) share(f *fleet, leaves int) error {
 	if p == nil {
 		return nil
+	}
+	if err := p.grow(f, leaves); err != nil { // before the first update there are none
+		return err
 	}
 	return p.deltas.gather(f, len(p.deltas.leaves))
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 )
 
@@ -11,16 +10,19 @@ import (
 // from the end of an update to the end of the next, the state is held on the host; a stop that has waited long enough in
 // it keeps that one, and the run goes on from there.
 type retreat struct {
-	keep func() error // keeps the state held; nil where the stretch under way is short
+	keep func() error // keeps the state held; nil where the stretch under way is expected to be short
 	at   progress     // of that state
 
-	began   time.Time        // of the stretch under way
-	turning bool             // an epoch ends in it
-	last    [2]time.Duration // how long the last stretch within an epoch took, and the last in which one ended
+	began  time.Time     // of the stretch under way
+	leaves int           // of its update
+	ending time.Duration // what of it the ends of epochs have taken
+
+	perLeaf time.Duration    // of the stretch before
+	longest [2]time.Duration // end of an epoch so far, without an evaluation and with one
 }
 
-// unknown is how long a stretch takes before there was one like it.
-const unknown = time.Duration(math.MaxInt64)
+// unknown is how long something is taken to last before it is known.
+const unknown = time.Minute
 
 // haste says how soon a stop is to take effect.
 type haste struct {
@@ -48,16 +50,11 @@ func (t *trainer) heed(ctx context.Context) (stop func() bool) {
 // mark notes where training stands at the start or after an update, and holds the state if the next stretch may be long.
 // Several processes hold none: one of them would leave the others in the midst of their exchanges.
 func (t *trainer) mark() error {
-	r, now := &t.retreat, time.Now()
-	if r.began.IsZero() {
-		r.last = [2]time.Duration{unknown, unknown}
-	} else {
-		*r.lastLike() = now.Sub(r.began)
-	}
+	r := &t.retreat
+	r.learn()
+	r.keep, r.leaves, r.ending = nil, t.leavesPerUpdate(), 0
 	t.fleet.held.Store(false)
-	r.turning = t.sampler.LeavesPerEpoch()-t.at.Leaf < t.leavesPerUpdate()
-	r.keep = nil
-	if !t.fleet.remote() && *r.lastLike() >= t.cfg.haste.long {
+	if !t.fleet.remote() && t.expected() >= t.cfg.haste.long {
 		keep, err := t.hold()
 		if err != nil {
 			return err
@@ -69,12 +66,44 @@ func (t *trainer) mark() error {
 	return nil
 }
 
-// lastLike is how long the last stretch like the one under way took.
-func (r *retreat) lastLike() *time.Duration {
-	if r.turning {
-		return &r.last[1]
+// learn takes what the stretch that is over has shown.
+func (r *retreat) learn() {
+	if r.began.IsZero() {
+		r.perLeaf, r.longest = unknown, [2]time.Duration{unknown, unknown}
+		return
 	}
-	return &r.last[0]
+	r.perLeaf = (time.Since(r.began) - r.ending) / time.Duration(r.leaves)
+}
+
+// ended is told how long an end of an epoch took.
+func (r *retreat) ended(evaluated bool, took time.Duration) {
+	r.ending += took
+	longest := r.of(evaluated)
+	if *longest == unknown {
+		*longest = 0
+	}
+	*longest = max(*longest, took)
+}
+
+// of is how long the end of an epoch may take.
+func (r *retreat) of(evaluated bool) *time.Duration {
+	if evaluated {
+		return &r.longest[1]
+	}
+	return &r.longest[0]
+}
+
+// expected is how long the stretch to come may take. What follows the last epoch of a phase, such as an average of
+// copies, is not known before.
+func (t *trainer) expected() time.Duration {
+	all := t.retreat.perLeaf * time.Duration(t.leavesPerUpdate())
+	if left := t.sampler.LeavesPerEpoch() - t.at.Leaf; left >= t.leavesPerUpdate() {
+		return all
+	}
+	if t.at.Epoch+1 >= t.cfg.epochs {
+		return all + unknown
+	}
+	return all + *t.retreat.of(t.evaluates(t.at.Epoch + 1))
 }
 
 // goBack keeps the state that is held, in place of what was given up.

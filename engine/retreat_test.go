@@ -17,7 +17,8 @@ import (
 	"broadside/engine/telemetry"
 )
 
-// stoppedAt trains the small recipe until its devices have begun so many leaves, and stops it there without grace. It
+// stoppedAt trains the small recipe until its devices have begun so many leaves, and stops it there without grace; with
+// none, before it begins. It
 // returns what was told and kept, and whether anything was given up; with no checkpoint if the run came to its end first.
 func stoppedAt(t *testing.T, method string, devices int, leaves int64) (s *tape, half *checkpoint.Checkpoint, gaveUp bool) {
 	t.Helper()
@@ -26,6 +27,9 @@ func stoppedAt(t *testing.T, method string, devices int, leaves int64) (s *tape,
 	tr.cfg.haste = haste{}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if leaves == 0 {
+		cancel()
+	}
 	go func() {
 		for tr.fleet.headway()-tr.fleet.beats.Load() < leaves && ctx.Err() == nil {
 			time.Sleep(20 * time.Microsecond)
@@ -45,7 +49,7 @@ func stoppedAt(t *testing.T, method string, devices int, leaves int64) (s *tape,
 // A stop that gives up what is under way, be it an update, an evaluation or a probe, leaves a checkpoint from which the
 // run goes on as if nothing had been: with the same bits, and the same told of it.
 func TestStopGivesUp(t *testing.T) {
-	list, places := []string{"", "absa", "swap", "sync_bn"}, int64(4)
+	list, places := []string{"", "absa", "free", "swap", "sync_bn"}, int64(4)
 	switch {
 	case os.Getenv("BROADSIDE_LONG") != "":
 		list, places = allMethods(), 8
@@ -58,7 +62,7 @@ func TestStopGivesUp(t *testing.T) {
 			whole, want := trainSmall(t, method, 1, 0, nil)
 			leaves := leavesBegun(t, method)
 			for place := range places {
-				first, half, gaveUp := stoppedAt(t, method, 1+i%3, 1+leaves*place/places)
+				first, half, gaveUp := stoppedAt(t, method, 1+i%3, leaves*place/places)
 				if half == nil {
 					continue
 				}
@@ -80,7 +84,7 @@ func TestStopGivesUp(t *testing.T) {
 		})
 	}
 	t.Logf("%d stops, %d of them within an update or at the end of an epoch", stops, given)
-	if given == 0 && stops > 0 {
+	if given == 0 && stops > int(places) { // of fewer, all may have come too late on a busy machine
 		t.Error("nothing was given up")
 	}
 }
@@ -133,7 +137,9 @@ func TestStopsThatGiveUp(t *testing.T) {
 		}
 		stops++
 	}
-	t.Logf("%d stops", stops)
+	if t.Logf("%d stops", stops); stops == 0 {
+		t.Error("the run was never stopped")
+	}
 	if d := difference(lastCheckpoint(t, whole), lastCheckpoint(t, dir)); d != "" {
 		t.Error(d)
 	}
@@ -143,24 +149,51 @@ func TestStopsThatGiveUp(t *testing.T) {
 	}
 }
 
-// The state is held where the stretch before took long, or was the first of its kind, and where a process is on its own.
+// The state is held before what may take long, by what has taken long before: leaves of a larger batch, the end of an
+// epoch with an evaluation after some without, what comes after the last epoch.
 func TestOnlyLongStretchesAreHeld(t *testing.T) {
-	r, s := smallRecipe(t, ""), &tape{}
-	tr := startTrainerOn(t, r, smallPair(r), devicetest.Open(t, 1), Options{}, s)
-	mark := func(leaf int) bool {
+	r := smallRecipe(t, "")
+	tr := startTrainerOn(t, r, smallPair(r), devicetest.Open(t, 1), Options{}, &tape{})
+	tr.cfg.epochs, tr.cfg.evalEvery = 10, 3
+	end := tr.sampler.LeavesPerEpoch()
+	mark := func(epoch, leaf int) bool {
 		t.Helper()
-		tr.at.Leaf = leaf
+		tr.at.Epoch, tr.at.Leaf = epoch, leaf
 		if err := tr.mark(); err != nil {
 			t.Fatal(err)
 		}
 		return tr.retreat.keep != nil
 	}
-	end := tr.sampler.LeavesPerEpoch()
-	if !mark(0) || mark(0) || !mark(end) || mark(end) || mark(0) {
-		t.Error("held: want the first stretch within an epoch and the first at the end of one, and no other")
+	took := func(all, ending time.Duration, evaluated bool) {
+		tr.retreat.began = time.Now().Add(-all)
+		if ending > 0 {
+			tr.retreat.ended(evaluated, ending)
+		}
 	}
-	tr.retreat.began = time.Now().Add(-time.Minute)
-	if !mark(0) || mark(0) {
-		t.Error("held: want the stretch after a long one, and not the one after that")
+	want := func(name string, held, expected bool) {
+		t.Helper()
+		if held != expected {
+			t.Errorf("%s: held %v", name, held)
+		}
 	}
+	want("the first stretch", mark(0, 0), true)
+	took(time.Second, 0, false)
+	want("after a short one", mark(0, 0), false)
+	want("the first end of an epoch", mark(0, end), true)
+	took(time.Second+time.Millisecond, time.Millisecond, false)
+	want("another", mark(1, end), false)
+	took(time.Second, 0, false)
+	want("the first end of an epoch with an evaluation", mark(2, end), true)
+	took(time.Minute+time.Second, time.Minute, true)
+	want("an end without one after that", mark(3, end), false)
+	took(time.Second, 0, false)
+	want("the next one with one", mark(5, end), true)
+	took(time.Second, 0, false)
+	want("after it", mark(6, 0), false)
+	took(time.Second, 0, false)
+	tr.at.Batch *= 16
+	want("a batch 16 times as large", mark(6, 0), true)
+	tr.at.Batch /= 16
+	took(time.Second, 0, false)
+	want("the last epoch's end", mark(9, end), true)
 }

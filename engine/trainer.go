@@ -179,6 +179,9 @@ func (t *trainer) trainToEnd(ctx context.Context) error {
 	if err := t.mark(); err != nil {
 		return err
 	}
+	if ctx.Err() != nil && t.retreat.keep != nil {
+		return errGivenUp
+	}
 	t.startEpoch()
 	if err := t.startMethods(); err != nil {
 		return err
@@ -199,9 +202,11 @@ func (t *trainer) trainToEnd(ctx context.Context) error {
 func (t *trainer) trainPhase(ctx context.Context) error {
 	for t.at.Epoch < t.cfg.epochs {
 		if t.epochDone() {
+			due, start := t.evaluates(t.at.Epoch+1), time.Now()
 			if err := t.endEpoch(); err != nil {
 				return fmt.Errorf("end of epoch %d: %w", t.at.Epoch, err)
 			}
+			t.retreat.ended(due, time.Since(start))
 			continue
 		}
 		if t.pending.leaves < t.leavesPerUpdate() { // not so after a method has shrunk the batch
@@ -444,7 +449,7 @@ func (t *trainer) endEpoch() error {
 			record.Set(r.Report())
 		}
 	}
-	if t.at.Epoch%t.cfg.evalEvery == 0 || t.at.Epoch == t.cfg.epochs {
+	if t.evaluates(t.at.Epoch) {
 		e, err := t.fleet.evaluate(t.fleet.test)
 		if err != nil {
 			return err
@@ -465,6 +470,11 @@ func (t *trainer) endEpoch() error {
 		return err
 	}
 	return t.stopEarly()
+}
+
+// evaluates reports whether an evaluation is due after so many epochs.
+func (t *trainer) evaluates(epochs int) bool {
+	return epochs%t.cfg.evalEvery == 0 || epochs == t.cfg.epochs
 }
 
 // turnEpoch goes to the start of the next epoch.
@@ -508,7 +518,7 @@ func (t *trainer) checkpoint() error {
 // hold takes the state, to be kept now or later.
 func (t *trainer) hold() (keep func() error, err error) {
 	t.at.WallSeconds, t.at.WaitSeconds = t.wall(), t.waitedSeconds()
-	if err := t.fleet.persistent.share(t.fleet); err != nil {
+	if err := t.fleet.persistent.share(t.fleet, t.leavesPerUpdate()); err != nil {
 		return nil, err
 	}
 	return t.sink.Hold(t)

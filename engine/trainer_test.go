@@ -280,23 +280,25 @@ func TestFailureWhileStoppingIsReported(t *testing.T) {
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	block := &blocker{dir: dir}
+	defer cancel()
+	block := &blocker{dir: dir, cancel: cancel}
 	if _, err := Train(ctx, r, Options{RunDir: dir, Progress: block}); err == nil || errors.Is(err, context.Canceled) {
 		t.Errorf("error %v; want the checkpoint's failure", err)
 	}
 }
 
-// blocker puts a file in the way of the checkpoints once training has begun.
+// blocker puts a file in the way of the checkpoints once training has begun, and asks for a stop.
 type blocker struct {
 	telemetry.Discard
-	dir string
+	dir    string
+	cancel context.CancelFunc
 }
 
 func (b *blocker) Step(telemetry.Step) {
 	if err := os.WriteFile(filepath.Join(b.dir, checkpointDir), nil, 0o644); err != nil {
 		panic(err)
 	}
+	b.cancel()
 }
 
 func TestRestoreRefusesAnotherModel(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 // tellOfStop says what a signal that ends the context does to whoever watches the run, until end is called.
 func tellOfStop(ctx context.Context, p telemetry.Progress) (end func() bool) {
 	return context.AfterFunc(ctx, func() {
-		p.Event(telemetry.Event{Type: telemetry.TypeWarning, Message: "stopping with a checkpoint, within seconds; the signal once more ends the process at once"})
+		p.Event(telemetry.Event{Type: telemetry.TypeWarning, Message: "stopping with a checkpoint; the signal once more ends the process at once"})
 	})
 }
 

@@ -4,14 +4,18 @@
 package dashboard
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"broadside/engine/telemetry"
@@ -53,8 +57,21 @@ func Listen(w *Watcher, o Options) (*Server, error) {
 	}
 	s := &Server{watcher: w, listener: listener, streams: make(chan struct{}, maxStreams), guard: newGuard(o), secure: secure != nil}
 	s.http = http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, TLSConfig: secure}
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, TLSConfig: secure, ErrorLog: log.New(untold{os.Stderr}, "", log.LstdFlags)}
+	// With HTTP/2, which TLS would bring, limits on writing are of streams: one client that stops to read would hold all slots.
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
 	return s, nil
+}
+
+// untold is a log without the lines that anybody who connects can have written.
+type untold struct{ io.Writer }
+
+func (u untold) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		return len(line), nil
+	}
+	return u.Writer.Write(line)
 }
 
 // tlsOf reads the certificate; without one there is no TLS.

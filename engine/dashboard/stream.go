@@ -87,19 +87,13 @@ func (s stream) event(name string, v any) error {
 	return s.send(fmt.Sprintf("event: %s\ndata: %s\n\n", name, text))
 }
 
-// sendWithin is how long a reader may take to take what is sent.
-var sendWithin = 10 * time.Second
-
 // send writes now or gives up: the server's limit on an answer does not fit one that goes on.
 func (s stream) send(text string) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(sendWithin)); err != nil {
+	if err := s.control.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
 	}
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
-	if err := s.control.Flush(); err != nil {
-		return err
-	}
-	return s.control.SetWriteDeadline(time.Time{}) // with HTTP/2 it would end the stream between writes too
+	return s.control.Flush()
 }

@@ -46,9 +46,6 @@ func certificate(t *testing.T) (cert, key string, trusted *x509.CertPool) {
 
 // With a certificate the page is there over TLS only, its cookie too, and curves go on to stream.
 func TestTLS(t *testing.T) {
-	usual := sendWithin
-	t.Cleanup(func() { sendWithin = usual }) // once the server has ended
-	sendWithin = time.Second
 	dir := t.TempDir()
 	begin(t, filepath.Join(dir, "a"), "").end(1)
 	cert, key, trusted := certificate(t)
@@ -73,7 +70,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK || response.ProtoMajor != 2 {
+	if response.StatusCode != http.StatusOK || response.ProtoMajor != 1 { // whose limits are of connections
 		t.Errorf("events: %s %s", response.Proto, response.Status)
 	}
 	stream := bufio.NewReader(response.Body)
@@ -90,7 +87,6 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	waitFor(`"id":"a"`)
-	time.Sleep(3 * sendWithin) // without anything to tell
 	begin(t, filepath.Join(dir, "b"), "").end(1)
 	waitFor(`"id":"b"`)
 	login, err := friend.PostForm(page+"/login", url.Values{"token": {token}})
