@@ -28,7 +28,7 @@ test-long: ## training runs to a known accuracy, every kernel shape, the race de
 	$(MAKE) race
 
 race: ## the concurrent packages under the race detector
-	go test -race -short ./engine/... ./cgo/...
+	go test -race -short -timeout 80m ./engine/... ./cgo/...
 
 fuzz: ## a minute of fuzzing for each parser
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \

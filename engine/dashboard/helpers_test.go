@@ -92,7 +92,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// watched watches folders without a clock: look() is what a second brings.
+// watched watches folders without a clock, until they are served: look() is what a second brings.
 func watched(t *testing.T, folders ...string) *Watcher {
 	t.Helper()
 	w, err := Watch(folders)
@@ -111,6 +111,16 @@ func (w *Watcher) state(t *testing.T, id string) Entry {
 		t.Fatalf("there is no run %q", id)
 	}
 	return e
+}
+
+// await waits until the server's own looks have found a run at an epoch.
+func (w *Watcher) await(t *testing.T, id string, epoch float64) {
+	t.Helper()
+	for late := time.Now().Add(time.Minute); w.state(t, id).At != epoch; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("%s is found at epoch %g; want %g", id, w.state(t, id).At, epoch)
+		}
+	}
 }
 
 // serving serves a watcher until the test ends, and returns the page's address.

@@ -126,7 +126,7 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("checkpoints: %+v", v.Checkpoints)
 	}
 	a.epochs(5, 6)
-	w.look()
+	w.await(t, "a", 6)
 	more := getJSON[runView](t, fmt.Sprintf("%s/api/run?id=a&generation=%d&from=3", page, v.Table.Generation))
 	if more.Table.From != 3 || more.Table.Rows != 6 || len(more.Table.Updates) != 3 || more.Table.Updates[2] != 60 {
 		t.Errorf("what is new: %+v", more.Table)
@@ -157,7 +157,7 @@ func TestCurvesOfAResumedRun(t *testing.T) {
 	if err := r.log.TruncateAfter(40); err != nil {
 		t.Fatal(err)
 	}
-	w.look()
+	w.await(t, "a", 4)
 	after := getJSON[runView](t, fmt.Sprintf("%s/api/run?id=a&generation=%d&from=8", page, before.Generation)).Table
 	if after.Generation == before.Generation || after.From != 0 || after.Rows != 4 || len(after.Epoch) != 4 {
 		t.Errorf("%+v", after)

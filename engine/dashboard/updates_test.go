@@ -23,13 +23,13 @@ func TestUpdatesOfARun(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	r.updates(13, 13)
-	w.look()
+	w.await(t, "a", 1.3)
 	v := getJSON[runView](t, fmt.Sprintf("%s/api/run?id=a&generation=%d&from=1&updates_generation=%d&updates_from=11", page, all.Table.Generation, all.Updates.Generation))
 	if v.Table.From != 1 || v.Updates.From != 11 || fmt.Sprint(v.Updates.Updates) != "[12 13]" {
 		t.Errorf("what is new: %+v", v)
 	}
 	r.updates(14, 5000)
-	w.look()
+	w.await(t, "a", 500)
 	long := getJSON[runView](t, page+"/api/run?id=a")
 	if n := len(long.Updates.Updates); n > maxUpdateCells/8 || n < maxUpdateCells/16 || long.Updates.Updates[n-1] != 5000 {
 		t.Errorf("%d rows of 5000 updates, the last of update %v", n, long.Updates.Updates[n-1])
