@@ -27,6 +27,7 @@ type copyNorms struct {
 	copy    kernels.Pass
 	dropped []kernels.Memory // each worker's batch statistics
 	each    []float64        // norms of the copies
+	read    [1]float64       // norm read last
 }
 
 // newCopyNorms returns nil if no method asks.
@@ -147,8 +148,8 @@ func (c *copyNorms) normOf(x kernels.Memory) (float64, error) {
 	if err := f.run(c.norm, x, nil); err != nil {
 		return 0, err
 	}
-	norm := c.result.ReadDouble(0)
-	return norm, kernels.Sync(f.dev)
+	c.result.ReadDoubles(0, c.read[:])
+	return c.read[0], kernels.Sync(f.dev)
 }
 
 func (c *copyNorms) free() {

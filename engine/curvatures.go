@@ -121,10 +121,11 @@ func (h *hessian) measureTensors(v, hv, signs kernels.Memory) ([]methods.TensorC
 			return nil, err
 		}
 	}
+	read := make([]float64, 3*n)
+	result.ReadDoubles(0, read)
 	out := make([]methods.TensorCurvature, n)
 	for i, p := range f.net.Params {
-		out[i] = methods.TensorCurvature{Tensor: p.Name, Size: p.Size(), Product: result.ReadDouble(2 * i),
-			Square: result.ReadDouble(2 * (n + i)), Sum: result.ReadDouble(2 * (2*n + i))}
+		out[i] = methods.TensorCurvature{Tensor: p.Name, Size: p.Size(), Product: read[i], Square: read[n+i], Sum: read[2*n+i]}
 	}
 	return out, kernels.Sync(f.dev)
 }

@@ -29,6 +29,7 @@ type hessian struct {
 	dot       kernels.Pass
 	mean      kernels.Pass // of a sum over the samples
 	result    kernels.Memory
+	inner     [1]float64 // product read last
 	products  int
 }
 
@@ -137,8 +138,8 @@ func (h *hessian) Dot(a, b kernels.Memory) (float64, error) {
 	if err := h.fleet.run(h.dot, a, b); err != nil {
 		return 0, err
 	}
-	dot := h.result.ReadDouble(0)
-	return dot, kernels.Sync(h.fleet.dev)
+	h.result.ReadDoubles(0, h.inner[:])
+	return h.inner[0], kernels.Sync(h.fleet.dev)
 }
 
 // Axpby computes y = a x + b y.

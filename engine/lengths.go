@@ -18,8 +18,8 @@ type lengths struct {
 	copy    kernels.Pass   // y = x
 	less    kernels.Pass   // y = x - y
 	start   []float32      // parameters at the beginning of training; nil until asked for
-	cells   []int32
-	each    []float64 // squared norms read last
+	each    []float64      // squared norms read last
+	inner   [1]float64     // product read last
 }
 
 func newLengths(f *fleet) (*lengths, error) {
@@ -33,7 +33,7 @@ func newLengths(f *fleet) (*lengths, error) {
 
 func (l *lengths) alloc() (err error) {
 	f, tensors := l.fleet, len(l.fleet.net.Params)
-	l.cells, l.each = make([]int32, 2*tensors), make([]float64, tensors)
+	l.each = make([]float64, tensors)
 	if l.scratch, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
 		return err
 	}
@@ -59,11 +59,10 @@ func (l *lengths) measure(x kernels.Memory) (sum float64, err error) {
 	if err := l.fleet.run(l.norms, x, nil); err != nil {
 		return 0, err
 	}
-	l.squares.ReadInts(0, l.cells)
+	l.squares.ReadDoubles(0, l.each)
 	if err := kernels.Sync(l.fleet.dev); err != nil {
 		return 0, err
 	}
-	doubles(l.each, l.cells)
 	for _, square := range l.each {
 		sum += square
 	}
@@ -76,8 +75,8 @@ func (l *lengths) product(x, y kernels.Memory) (float64, error) {
 	if err := l.fleet.run(l.dot, x, y); err != nil {
 		return 0, err
 	}
-	dot := l.squares.ReadDouble(0)
-	return dot, kernels.Sync(l.fleet.dev)
+	l.squares.ReadDoubles(0, l.inner[:])
+	return l.inner[0], kernels.Sync(l.fleet.dev)
 }
 
 func (l *lengths) copyTo(to, from kernels.Memory) error { return l.fleet.run(l.copy, from, to) }

@@ -128,10 +128,10 @@ type mirrored struct{ parts []kernels.Memory }
 
 var _ kernels.Memory = (*mirrored)(nil)
 
-func (m *mirrored) Len() int                             { return m.parts[0].Len() }
-func (m *mirrored) ReadFloats(offset int, dst []float32) { m.parts[0].ReadFloats(offset, dst) }
-func (m *mirrored) ReadInts(offset int, dst []int32)     { m.parts[0].ReadInts(offset, dst) }
-func (m *mirrored) ReadDouble(offset int) float64        { return m.parts[0].ReadDouble(offset) }
+func (m *mirrored) Len() int                              { return m.parts[0].Len() }
+func (m *mirrored) ReadFloats(offset int, dst []float32)  { m.parts[0].ReadFloats(offset, dst) }
+func (m *mirrored) ReadInts(offset int, dst []int32)      { m.parts[0].ReadInts(offset, dst) }
+func (m *mirrored) ReadDoubles(offset int, dst []float64) { m.parts[0].ReadDoubles(offset, dst) }
 func (m *mirrored) WriteFloats(offset int, src []float32) {
 	for _, p := range m.parts {
 		p.WriteFloats(offset, src)

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -22,10 +21,11 @@ type moments struct {
 	sum     kernels.Memory   // as a row, of the sum of all lanes
 	lanes   []kernels.Pass   // each worker's, over a lane
 	whole   kernels.Pass
-	mixed   bool // samples of the update differ in weight
-	cells   []int32
+	mixed   bool      // samples of the update differ in weight
+	block   []float64 // the rows of a memory
 	own     []float64 // rows of this process, for the exchange
 	squares []float64 // of each lane, by tensor
+	summed  []float64 // of the sum of all lanes, by tensor
 	out     methods.Moments
 }
 
@@ -67,8 +67,9 @@ func (m *moments) alloc() (err error) {
 		return err
 	}
 	m.lanes = make([]kernels.Pass, len(f.workers))
-	m.cells = make([]int32, m.blocks.Len())
+	m.block = make([]float64, f.lanes/f.ranks*tensors)
 	m.squares = make([]float64, f.lanes*tensors)
+	m.summed = make([]float64, tensors)
 	m.out.Sizes = make([]int, 0, f.lanes)
 	m.out.Tensors = make([]methods.TensorMoments, tensors)
 	return nil
@@ -144,7 +145,7 @@ func (m *moments) readSum(sum kernels.Memory) error {
 	if err := f.run(m.whole, sum, nil); err != nil {
 		return err
 	}
-	m.sum.ReadInts(0, m.cells[:2*len(m.out.Tensors)])
+	m.sum.ReadDoubles(0, m.summed)
 	if err := kernels.Sync(f.dev); err != nil {
 		return err
 	}
@@ -161,9 +162,9 @@ func (m *moments) gather(err error) error {
 	f, tensors := m.fleet, len(m.out.Tensors)
 	if err == nil {
 		for home := range f.homes {
-			part(m.blocks, home).ReadInts(0, m.cells)
+			part(m.blocks, home).ReadDoubles(0, m.block)
 			for lane := f.first + home; lane < m.used(); lane += f.ranks {
-				doubles(m.squares[lane*tensors:(lane+1)*tensors], m.cells[lane/f.ranks*2*tensors:])
+				copy(m.squares[lane*tensors:(lane+1)*tensors], m.block[lane/f.ranks*tensors:])
 			}
 		}
 		err = kernels.Sync(f.dev)
@@ -193,35 +194,23 @@ func (m *moments) exchange(err error) error {
 	return nil
 }
 
-// doubles reads doubles, two cells each.
-func doubles(to []float64, cells []int32) {
-	var bytes [8]byte
-	for i := range to {
-		binary.NativeEndian.PutUint32(bytes[:], uint32(cells[2*i]))
-		binary.NativeEndian.PutUint32(bytes[4:], uint32(cells[2*i+1]))
-		to[i] = math.Float64frombits(binary.NativeEndian.Uint64(bytes[:]))
-	}
-}
-
-// combine makes the moments of the squared norms of the lanes' sums and, in cells, of the sum's.
+// combine makes the moments of the squared norms of the lanes' sums and of the whole sum.
 func (m *moments) combine() {
 	out, tensors, leaf := &m.out, len(m.out.Tensors), m.fleet.leaf.Capacity
 	out.Samples, out.Sizes = m.leaves*leaf, out.Sizes[:0]
 	for lane := range m.used() {
 		out.Sizes = append(out.Sizes, m.leavesOf(lane)*leaf)
 	}
-	var square [1]float64
 	out.SquaredNorm = 0
 	scatter, n := 0.0, float64(out.Samples)
 	for i := range tensors {
-		doubles(square[:], m.cells[2*i:])
-		t := methods.TensorMoments{Norm: math.Sqrt(square[0]) / n}
+		t := methods.TensorMoments{Norm: math.Sqrt(m.summed[i]) / n}
 		for lane, size := range out.Sizes {
 			t.MeanNorm += math.Sqrt(m.squares[lane*tensors+i]) / n // of size_j |g_j| / n
 			scatter += m.squares[lane*tensors+i] / float64(size)
 		}
-		scatter -= square[0] / n
-		out.SquaredNorm += square[0] / (n * n)
+		scatter -= m.summed[i] / n
+		out.SquaredNorm += m.summed[i] / (n * n)
 		out.Tensors[i] = t
 	}
 	out.Trace = math.NaN()

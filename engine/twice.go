@@ -187,7 +187,7 @@ func (t *twice) ascend(row int) error {
 		return err
 	}
 	for home := range f.homes {
-		t.norms[home] = part(t.result, home).ReadDouble(0)
+		part(t.result, home).ReadDoubles(0, t.norms[home:home+1])
 	}
 	return kernels.Sync(f.dev)
 }

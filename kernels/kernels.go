@@ -347,8 +347,8 @@ type Memory interface {
 	ReadFloats(offset int, dst []float32)
 	WriteInts(offset int, src []int32)
 	ReadInts(offset int, dst []int32)
-	// ReadDouble reads a result of Dot or Norm, which fills two cells.
-	ReadDouble(offset int) float64
+	// ReadDoubles reads results of Dot or Norm, each of which fills two cells.
+	ReadDoubles(offset int, dst []float64)
 	// Slice returns the n cells at offset as a memory, which is good until this one is freed. To Free it does nothing.
 	Slice(offset, n int) Memory
 	Free()

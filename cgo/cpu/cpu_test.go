@@ -214,10 +214,13 @@ func TestMemory(t *testing.T) {
 	if ints[0] != -5 || ints[1] != 6 {
 		t.Errorf("wrote -5 and 6, read %v", ints)
 	}
-	bits := math.Float64bits(math.Pi)
-	m.WriteInts(1, []int32{int32(uint32(bits)), int32(uint32(bits >> 32))}) // little-endian, as all hosts here
-	if v := m.ReadDouble(1); v != math.Pi {
-		t.Errorf("the double reads as %v", v)
+	for i, v := range []float64{math.Pi, -math.E} {
+		bits := math.Float64bits(v)
+		m.WriteInts(1+2*i, []int32{int32(uint32(bits)), int32(uint32(bits >> 32))}) // little-endian, as all hosts here
+	}
+	doubles := make([]float64, 2)
+	if m.ReadDoubles(1, doubles); doubles[0] != math.Pi || doubles[1] != -math.E {
+		t.Errorf("the doubles read as %v", doubles)
 	}
 	bytes, err := d.AllocBytes([]byte{1, 2, 3, 4, 5})
 	check(t, err)
@@ -229,7 +232,7 @@ func TestMemory(t *testing.T) {
 	for name, outside := range map[string]func(){
 		"behind":   func() { m.ReadFloats(9, floats[:2]) },
 		"negative": func() { m.WriteFloats(-1, floats[:1]) },
-		"double":   func() { m.ReadDouble(9) },
+		"double":   func() { m.ReadDoubles(9, doubles[:1]) },
 	} {
 		if !panics(outside) {
 			t.Errorf("%s: no panic", name)

@@ -34,7 +34,6 @@ package cpu
 import "C"
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"unsafe"
@@ -159,11 +158,9 @@ func (m *memory) WriteInts(offset int, src []int32) { copy(at[int32](m, offset, 
 // ReadInts fills dst from the cells at offset.
 func (m *memory) ReadInts(offset int, dst []int32) { copy(dst, at[int32](m, offset, len(dst))) }
 
-// ReadDouble returns the double in the two cells at offset.
-func (m *memory) ReadDouble(offset int) float64 {
-	cells := at[int32](m, offset, 2)
-	var bytes [8]byte
-	binary.NativeEndian.PutUint32(bytes[:], uint32(cells[0]))
-	binary.NativeEndian.PutUint32(bytes[4:], uint32(cells[1]))
-	return math.Float64frombits(binary.NativeEndian.Uint64(bytes[:]))
+// ReadDoubles fills dst from the cells at offset, two for each.
+func (m *memory) ReadDoubles(offset int, dst []float64) {
+	// As cells: a double in the memory need not lie where a float64 of Go may.
+	to := unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(dst))), 2*len(dst))
+	copy(to, at[int32](m, offset, len(to)))
 }

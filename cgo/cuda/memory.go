@@ -148,8 +148,9 @@ func (m *memory) span(offset, n int) cu.DevicePtr {
 }
 
 // bytesOf returns the cells of a slice as bytes.
-func bytesOf[T float32 | int32](s []T) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*cellBytes)
+func bytesOf[T float32 | int32 | float64](s []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*int(unsafe.Sizeof(one)))
 }
 
 // write queues a copy of src to the cells at offset. An error comes out of the device's next Run or Sync.
@@ -163,8 +164,9 @@ func write[T float32 | int32](m *memory, offset int, src []T) {
 }
 
 // read fills dst from the cells at offset, once all that was queued before is done.
-func read[T float32 | int32](m *memory, offset int, dst []T) {
-	from, d := m.span(offset, len(dst)), m.device
+func read[T float32 | int32 | float64](m *memory, offset int, dst []T) {
+	bytes, d := bytesOf(dst), m.device
+	from := m.span(offset, len(bytes)/cellBytes)
 	if len(dst) == 0 {
 		return
 	}
@@ -174,7 +176,7 @@ func read[T float32 | int32](m *memory, offset int, dst []T) {
 		return
 	}
 	err := d.inContext(func() error {
-		return cu.MemcpyDtoHAsync(unsafe.Pointer(&dst[0]), from, int64(len(dst))*cellBytes, d.stream)
+		return cu.MemcpyDtoHAsync(unsafe.Pointer(&dst[0]), from, int64(len(bytes)), d.stream)
 	})
 	if err != nil {
 		d.fail("reading memory", err)
@@ -195,12 +197,8 @@ func (m *memory) WriteInts(offset int, src []int32) { write(m, offset, src) }
 // ReadInts fills dst from the cells at offset.
 func (m *memory) ReadInts(offset int, dst []int32) { read(m, offset, dst) }
 
-// ReadDouble returns the double in the two cells at offset.
-func (m *memory) ReadDouble(offset int) float64 {
-	var cells [2]int32
-	read(m, offset, cells[:])
-	return math.Float64frombits(binary.NativeEndian.Uint64(bytesOf(cells[:])))
-}
+// ReadDoubles fills dst from the cells at offset, two for each.
+func (m *memory) ReadDoubles(offset int, dst []float64) { read(m, offset, dst) }
 
 // ReadFloatsLater fills dst from the cells at offset by the next Sync of the device.
 func (m *memory) ReadFloatsLater(offset int, dst []float32) {

@@ -211,9 +211,7 @@ func (a *arena) read(i int) []float64 {
 	switch a.layout[i].Kind {
 	case ref.Double:
 		values := make([]float64, a.lengths[i]/2)
-		for j := range values {
-			values[j] = m.ReadDouble(offset + 2*j)
-		}
+		m.ReadDoubles(offset, values)
 		return values
 	case ref.Int:
 		ints := make([]int32, a.lengths[i])

@@ -200,8 +200,13 @@ func (m *Memory) ReadInts(offset int, dst []int32) {
 	}
 }
 
-// ReadDouble reads a result of Dot or Norm.
-func (m *Memory) ReadDouble(offset int) float64 { return m.cells[offset : offset+2][0] }
+// ReadDoubles reads results of Dot or Norm: the first of the two cells of each holds it.
+func (m *Memory) ReadDoubles(offset int, dst []float64) {
+	cells := m.cells[offset : offset+2*len(dst)]
+	for i := range dst {
+		dst[i] = cells[2*i]
+	}
+}
 
 // Slice returns the n cells at offset.
 func (m *Memory) Slice(offset, n int) kernels.Memory {

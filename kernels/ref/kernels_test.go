@@ -286,12 +286,13 @@ func TestMemoryRoundTrips(t *testing.T) {
 	m.WriteFloats(0, []float32{1.5})
 	m.WriteInts(1, []int32{-7})
 	m.(*Memory).WriteFloats64(2, []float64{0.1, 3e9})
-	floats, ints, doubles := make([]float32, 1), make([]int32, 1), make([]float64, 1)
+	floats, ints, cells, doubles := make([]float32, 1), make([]int32, 1), make([]float64, 1), make([]float64, 1)
 	m.ReadFloats(0, floats)
 	m.ReadInts(1, ints)
-	m.(*Memory).ReadFloats64(2, doubles)
-	if floats[0] != 1.5 || ints[0] != -7 || doubles[0] != 0.1 || m.ReadDouble(2) != 0.1 {
-		t.Errorf("read %v, %v, %v, %v", floats, ints, doubles, m.ReadDouble(2))
+	m.(*Memory).ReadFloats64(2, cells)
+	m.ReadDoubles(2, doubles)
+	if floats[0] != 1.5 || ints[0] != -7 || cells[0] != 0.1 || doubles[0] != 0.1 {
+		t.Errorf("read %v, %v, %v, %v", floats, ints, cells, doubles)
 	}
 	if m.ReadInts(3, ints); uint32(ints[0]) != 3000000000 {
 		t.Errorf("the word 3e9 was read as %d", uint32(ints[0]))
