@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"broadside/engine/internal/portable"
 	"broadside/engine/methods"
 	"broadside/engine/recipe"
 )
@@ -63,7 +64,7 @@ func FindLR(ctx context.Context, r *recipe.Recipe, o Options, test LRFindOptions
 func (l *LRFind) run(ctx context.Context, t *trainer, test LRFindOptions) error {
 	lowest := math.Inf(1)
 	for i := range test.Updates {
-		t.cfg.lr = test.From * math.Pow(test.To/test.From, float64(i)/float64(test.Updates-1))
+		t.cfg.lr = test.From * portable.Pow(test.To/test.From, float64(i)/float64(test.Updates-1))
 		err := t.tryUpdate(ctx)
 		if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
 			l.Stopped = fmt.Sprintf("the loss is no number at a rate of %.3g", t.cfg.lr)

@@ -5,6 +5,8 @@ package schedule
 import (
 	"fmt"
 	"math"
+
+	"broadside/engine/internal/portable"
 )
 
 // Schedule gives the factor of the base learning rate at a progress of so many epochs: 2.5 is the
@@ -26,7 +28,7 @@ type Step struct {
 }
 
 // Factor returns Decay to the power of the milestones passed.
-func (s Step) Factor(epochs float64) float64 { return math.Pow(s.Decay, float64(s.Passed(epochs))) }
+func (s Step) Factor(epochs float64) float64 { return portable.Pow(s.Decay, float64(s.Passed(epochs))) }
 
 // Passed counts the milestones reached.
 func (s Step) Passed(epochs float64) int {
@@ -60,7 +62,7 @@ type Poly struct {
 // Factor returns End + (1-End)(1-t)^Power.
 func (s Poly) Factor(epochs float64) float64 {
 	t := math.Min(epochs/s.Epochs, 1)
-	return s.End + (1-s.End)*math.Pow(1-t, s.Power)
+	return s.End + (1-s.End)*portable.Pow(1-t, s.Power)
 }
 
 // Cyclic rises from End to 1 over the first Peak of Epochs and falls back to End over the rest, both on a line: one

@@ -19,6 +19,8 @@ namespace {
 
 #include "simd.h"
 
+#include "transcendental.h"
+
 #include "share.h"
 
 #include "each.h"

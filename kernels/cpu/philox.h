@@ -58,16 +58,17 @@ static philox_stream sample_stream(const uint32_t *key, int32_t sample, uint32_t
 // fill_normal writes standard normals by Box-Muller, in double: near u1 = 1 the logarithm in float
 // would lose all its digits.
 static void fill_normal(const philox_stream &stream, int64_t count, float *out) {
-  const double unit = 1.0 / 16777216, two_pi = 6.28318530717958647692;
+  const double unit = 1.0 / 16777216;
   uint32_t words[4 * PHILOX_LANES];
   for (int64_t begin = 0; begin < count; begin += 4 * PHILOX_LANES) {
     philox_blocks<PHILOX_LANES>(stream, (uint32_t)(begin / 4), words);
     int n = count - begin < 4 * PHILOX_LANES ? (int)(count - begin) : 4 * PHILOX_LANES;
     for (int i = 0; i < n; i += 2) {
       double u1 = ((words[i] >> 8) + 0.5) * unit, u2 = ((words[i + 1] >> 8) + 0.5) * unit;
-      double radius = sqrt(-2 * log(u1)), angle = two_pi * u2;
-      out[begin + i] = (float)(radius * cos(angle));
-      if (i + 1 < n) out[begin + i + 1] = (float)(radius * sin(angle));
+      double radius = sqrt(-2 * log_of(u1)), sine, cosine;
+      turn(u2, &sine, &cosine);
+      out[begin + i] = (float)(radius * cosine);
+      if (i + 1 < n) out[begin + i + 1] = (float)(radius * sine);
     }
   }
 }

@@ -13,12 +13,12 @@ static double softmax_row(const float *z, int classes, float *prob) {
   float top = z[argmax(z, classes)];
   double sum = 0;
   for (int k = 0; k < classes; k++) {
-    prob[k] = expf(z[k] - top);
+    prob[k] = exp_of(z[k] - top);
     sum += prob[k];
   }
   float scale = (float)(1 / sum);
   for (int k = 0; k < classes; k++) prob[k] *= scale;
-  return log(sum) + top;
+  return log_of(sum) + top;
 }
 
 // xent_row returns the cross-entropy with the smoothed label, given the row's log-sum-exp.

@@ -3,6 +3,7 @@ package pixels
 import (
 	"math"
 
+	"broadside/engine/internal/portable"
 	"broadside/kernels/philox"
 )
 
@@ -93,7 +94,7 @@ func randomCrop(w, h, size int, minArea float64, words func(try uint32) [4]uint3
 	for try := range uint32(cropTries) {
 		r := words(try)
 		target := area * between(minArea, 1, r[0])
-		ratio := math.Exp(between(math.Log(minRatio), math.Log(maxRatio), r[1]))
+		ratio := portable.Exp(between(math.Log(minRatio), math.Log(maxRatio), r[1]))
 		out.W = int(math.RoundToEven(math.Sqrt(target * ratio)))
 		out.H = int(math.RoundToEven(math.Sqrt(target / ratio)))
 		if out.W > 0 && out.W <= w && out.H > 0 && out.H <= h {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 
+	"broadside/engine/internal/portable"
 	"broadside/engine/methods"
 	"broadside/engine/schedule"
 )
@@ -110,7 +111,7 @@ func (m *Method) Factor(epochs float64) float64 {
 }
 
 func (m *Method) warm(epochs float64) float64 {
-	return math.Pow(m.opt.Start, 1-epochs/(m.opt.WarmupFraction*m.epochs))
+	return portable.Pow(m.opt.Start, 1-epochs/(m.opt.WarmupFraction*m.epochs))
 }
 
 // decay is the factor of a decay that began after so many epochs.

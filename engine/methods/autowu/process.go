@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"gonum.org/v1/gonum/mat"
+
+	"broadside/engine/internal/portable"
 )
 
 // process is a Gaussian process with a constant mean and the kernel
@@ -19,7 +21,7 @@ const lengthscale = 0.2
 
 func correlation(a, b float64) float64 {
 	d := (a - b) / lengthscale
-	return math.Exp(-d * d / 2)
+	return portable.Exp(-d * d / 2)
 }
 
 // The relative noise is sought in between. The smallest keeps the Cholesky decomposition sound.
@@ -49,7 +51,7 @@ func fit(x, y []float64) (process, bool, error) {
 			ones[i] += q.At(j, i)
 		}
 	}
-	best := func(logNoise float64) (process, float64) { return likelihood(values, z, ones, math.Exp(logNoise)) }
+	best := func(logNoise float64) (process, float64) { return likelihood(values, z, ones, portable.Exp(logNoise)) }
 	p, _ := best(maximize(func(v float64) float64 { _, l := best(v); return l }, math.Log(leastNoise), math.Log(mostNoise)))
 	return p, p.scale > 0, nil
 }

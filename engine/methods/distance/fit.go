@@ -1,6 +1,10 @@
 package distance
 
-import "math"
+import (
+	"math"
+
+	"broadside/engine/internal/portable"
+)
 
 // line is a least-squares line y = slope x + offset.
 type line struct{ slope, offset float64 }
@@ -61,7 +65,7 @@ func fitBoth(points []point) (f fits, ok bool) {
 	}
 	f.logR2 = r2(y, model)
 	for i := range x {
-		model[i] = math.Exp(f.power.slope*x[i] + f.power.offset)
+		model[i] = portable.Exp(f.power.slope*x[i] + f.power.offset)
 	}
 	f.powerR2 = r2(y, model)
 	return f, true

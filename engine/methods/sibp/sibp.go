@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"broadside/engine/graph"
+	"broadside/engine/internal/portable"
 	"broadside/engine/methods"
 	"broadside/engine/optim"
 	"broadside/kernels"
@@ -206,10 +207,10 @@ func xentErrors(z []float64, labels []int32, classes int) []float64 {
 		row := z[s*classes : (s+1)*classes]
 		most, sum := slices.Max(row), 0.0
 		for _, v := range row {
-			sum += math.Exp(v - most)
+			sum += portable.Exp(v - most)
 		}
 		for k, v := range row {
-			p := math.Exp(v-most) / sum
+			p := portable.Exp(v-most) / sum
 			if k == int(label) {
 				p--
 			}

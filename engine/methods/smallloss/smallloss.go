@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"broadside/engine/internal/portable"
 	"broadside/engine/methods"
 	"broadside/kernels/philox"
 )
@@ -138,7 +139,7 @@ func (m *Method) draw(d methods.Draw, samples []int32) {
 		words := philox.Philox4x32(key, philox.Counter(0, uint32(samples[place]), uint32(d.Epoch), philox.Select, 0, 0))
 		u := (float64(words[0]>>8) + 0.5) * 0x1p-24
 		percentile := (float64(n-1-rank) + 0.5) / float64(n)
-		m.keys[place] = math.Log(u) / math.Pow(percentile, 1/m.opt.Keep-1)
+		m.keys[place] = math.Log(u) / portable.Pow(percentile, 1/m.opt.Keep-1)
 	}
 	slices.SortFunc(m.order, func(a, b int) int { return cmp.Or(cmp.Compare(m.keys[b], m.keys[a]), a-b) })
 }
