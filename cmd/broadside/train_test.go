@@ -89,7 +89,7 @@ func evalAgrees(t *testing.T, dir string, s telemetry.Summary) {
 	}
 	for _, path := range []string{dir, found.Path} {
 		e := decode[engine.Evaluation](t, must(t, "eval", path, "--json", "--devices", "1"))
-		if e.Accuracy != s.TestAccuracy || e.Loss != s.TestLoss || e.Samples != 100 || float64(e.Correct) != 100*e.Accuracy {
+		if e.Accuracy != s.TestAccuracy || e.Loss != s.TestLoss || e.Samples != 100 || e.Accuracy != float64(e.Correct)/100 {
 			t.Errorf("eval %s: %+v; the summary has accuracy %v and loss %v", path, e, s.TestAccuracy, s.TestLoss)
 		}
 	}
