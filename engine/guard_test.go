@@ -25,7 +25,7 @@ type spoiled struct {
 
 func (s *spoiled) Weigh(_ methods.Training, _ methods.Draw, _ []int32, weights []float32) {
 	w := float32(1)
-	if v, ok := s.spoil[s.tr.at.Samples/32]; ok {
+	if v, ok := s.spoil[s.tr.at.Samples/int64(s.tr.fleet.leaf.Capacity)]; ok {
 		w = v
 	}
 	for i := range weights {
