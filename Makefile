@@ -7,7 +7,7 @@ BIN         := bin/broadside
 # ./... passes over folders named testdata.
 PACKAGES    := ./... ./testdata ./testdata/make_fashion_mnist_small
 
-.PHONY: help build demo test test-long test-sanitize race soak fuzz bench lint sbom vuln clean
+.PHONY: help build demo test test-isa test-long test-sanitize race soak fuzz bench lint sbom vuln clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -26,6 +26,14 @@ test: ## the fast tests
 test-long: ## training runs to a known accuracy, every kernel shape, the race detector
 	BROADSIDE_LONG=1 go test -timeout 80m $(PACKAGES)
 	$(MAKE) race
+
+# What does not read BROADSIDE_ISA is in Go's cache after the first. TestBits runs once more by the paths that Go's
+# mathematical functions and the C library's take on a processor without fused multiply-add.
+test-isa: build ## the fast tests by every instruction set that this processor has, one after another
+	@failed=; for isa in $$($(BIN) doctor | sed -n 's/^CPU kernels .* of \([a-z0-9, ]*[a-z0-9]\).*/\1/p' | tr -d ,); do \
+		echo "== $$isa"; BROADSIDE_ISA=$$isa go test -short -timeout 30m $(PACKAGES) || failed="$$failed $$isa"; done; \
+		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+	GODEBUG=cpu.fma=off GLIBC_TUNABLES=glibc.cpu.hwcaps=-FMA,-AVX2 go test -run '^TestBits$$' ./engine
 
 race: ## the concurrent packages under the race detector
 	go test -race -short -timeout 80m ./engine/... ./cgo/...
