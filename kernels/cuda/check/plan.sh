@@ -1,8 +1,8 @@
 # plan.sh: the steps of run.sh, in order of value: whether the kernels are right, then how fast they are, then the rest.
 # Every host has the same numbers.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2046,SC2206 # what run.sh sets; flags are to be split into words
 
-export BROADSIDE_TEST_DEVICE=cuda
+export BROADSIDE_TEST_DEVICE=cuda PATH=$PATH:/usr/local/cuda/bin
 python=${PYTHON:-python3}
 
 # torch: whether Python has PyTorch. nccl: its libnccl. Importing it would take seconds.
@@ -23,14 +23,16 @@ PYTHON
   torch=1 nccl=${nccl:-$found}
 fi
 
-sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null || true)
+sanitizer=$(command -v compute-sanitizer || true)
 
 if [ -z "${SMOKE:-}" ]; then
-  big=resnet50 small=resnet20 size=() seconds=(--time 8s) runs=(--runs 20 --time 2 --repetitions 2) gpu=cuda f32=f32,tf32 short=() epochs=(--set train.epochs=2)
+  big=resnet50 small=resnet20 size=() seconds=(--time 8s) runs=(--runs 20 --time 2 --repetitions 2) gpu=cuda f32=f32,tf32
+  short=() epochs=(--set train.epochs=2) goldens='PyTorch|Golden'
   images() { echo "$1" "$2" --leaf "$3"; } # FLAG N LEAF: of a benchmark of ours
   samples() { echo "$1" "$2"; }            # FLAG N: of PyTorch's
 else
-  big=resnet8 small=resnet8 size=(--image 8) seconds=(--time 1ms) runs=(--runs 2 --time 0 --repetitions 2) gpu=cpu f32=f32 short=(-test.short)
+  big=resnet8 small=resnet8 size=(--image 8) seconds=(--time 1ms) runs=(--runs 2 --time 0 --repetitions 2) gpu=cpu f32=f32
+  short=(-test.short) goldens='StepSizesAgreeWithPyTorch|GhostNormAgreesWithPyTorch|SecondGradientAgreesWithPyTorch'
   epochs=(--set train.epochs=1 --set data.train_limit=64 --set data.test_limit=16 --set methods.absa.probe_samples=16)
   images() { echo "$1" 2 --leaf 2; }
   samples() { echo "$1" 2; }
@@ -83,9 +85,9 @@ fi
 # shellcheck disable=SC2016
 step 'names and versions' 30 . bash -c 'cat revision; uname -srm; ldd --version | head -1; nproc
   nvidia-smi; nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv
-  nvcc --version | tail -2; "$0" --version
-  "$0" -c "import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version(), torch.cuda.is_available())"
-  true' "$python"
+  nvcc --version | tail -2; "$1" --version
+  "$1" -c "import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version(), torch.cuda.is_available())"
+  true' names "$python"
 
 conv 'strided' 20 strided
 conv 'unit stride' 25 unit_stride
@@ -111,8 +113,8 @@ peer 'ResNet-20, compiled' 70 pytorch_step --model $small $(samples --batch 1024
 
 tests 'conformance of the other kernels' 20 cgo/cuda cuda 'TestConformance$' -test.skip 'TestConformance$/^conv2d/stride'
 tests 'streams, graphs and memory' 20 cgo/cuda cuda 'Test[^C]'
-tests 'goldens of networks' 20 engine/graph graph 'Golden|Derivative|SGD|Eigen|Attack' "${short[@]}"
-tests 'goldens of PyTorch' 25 engine engine 'PyTorch|Golden' "${short[@]}"
+tests 'goldens of networks' 25 engine/graph graph 'Golden|Derivative|SGD|Eigen|Attack' "${short[@]}"
+tests 'goldens of PyTorch' 25 engine engine "$goldens" "${short[@]}"
 
 tests 'a run again has the same bits' 15 engine engine 'TestRerunIsBitEqual' "${short[@]}"
 tests 'several streams have the bits of one' 20 engine engine 'TestDeviceCountDoesNotChangeBits' -test.short

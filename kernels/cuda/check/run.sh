@@ -70,8 +70,8 @@ record() {
 # reap ends what a step has left. Children may have left its process group, as PyTorch's compilers do, and if this script
 # was killed those of its last step are there still: all have the mark.
 reap() {
-  local try left
-  for try in 1 2 3 4 5; do
+  local left
+  for _ in 1 2 3 4 5; do
     mapfile -t left < <(grep -lzxF "BROADSIDE_GPU_CHECK=$out" /proc/[0-9]*/environ 2> /dev/null | tr -dc '0-9\n')
     [ ${#left[@]} -gt 0 ] || return 0
     kill -KILL "${left[@]}" 2> /dev/null
