@@ -4,6 +4,8 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 BIN         := bin/broadside
+comma       := ,
+space       := $(subst ,, )
 # ./... passes over folders named testdata.
 PACKAGES    := ./... ./testdata ./testdata/make_fashion_mnist_small
 

@@ -2,7 +2,8 @@
 
 A peer builds its work once. Alone it measures it and prints one JSON object. With --serve it prints a line when
 it is ready and then answers every line of its input with one measurement, so that compare.py can let it take
-turns with Broadside.
+turns with Broadside. With --stream it times every run by itself and prints a JSON line after each measurement, so
+that whoever ends it has what there was.
 """
 
 import argparse
@@ -18,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "testdata" / "golden"))
 
 
-def parser(doc):
+def parser(doc, stream=False):
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default="resnet20", help="a name that models.build knows")
     p.add_argument("--image", type=int, default=0, help="height and width of the images; 0: the model's usual ones")
@@ -28,6 +29,9 @@ def parser(doc):
     p.add_argument("--time", type=float, default=4, help="seconds of one measurement")
     p.add_argument("--repetitions", type=int, default=5, help="measurements")
     p.add_argument("--serve", action="store_true", help="measure once for every line of the input")
+    if stream:
+        p.add_argument("--stream", action="store_true", help="time single runs, and print a JSON line after each measurement")
+        p.add_argument("--runs", type=int, default=20, help="runs of a measurement at least, with --stream")
     return p
 
 
@@ -39,8 +43,14 @@ def start(options):
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)  # before the other threads start: they inherit it
     torch.backends.cudnn.benchmark = True  # a GPU's fastest kernels
+    tf32(torch, False)  # cuDNN has it on
     torch.manual_seed(1)
     return torch
+
+
+def tf32(torch, on):
+    """Lets products of f32 round their factors to TF32, or forbids it."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = on
 
 
 def network(torch, options, batch):
@@ -72,12 +82,44 @@ def measure(torch, options, work, seconds):
     return (time.perf_counter() - start) / runs
 
 
-def run(torch, options, work):
-    """Warms work up, then measures it as the options say."""
+def singles(torch, options, work):
+    """Seconds of single runs of work, by the GPU's own clock where there is one."""
+    took, start = [], time.perf_counter()
+    while len(took) < options.runs or time.perf_counter() - start < options.time:
+        if options.device == "cpu":
+            before = time.perf_counter()
+            work()
+            took.append(time.perf_counter() - before)
+            continue
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(options.runs + 1)]
+        marks[0].record()
+        for mark in marks[1:]:
+            work()
+            mark.record()
+        torch.cuda.synchronize()
+        took += [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:])]
+    return took
+
+
+def stream(torch, options, work, about):
+    """Measures several times and prints all that was measured so far after each."""
+    took = []
+    for _ in range(options.repetitions):
+        took.append(singles(torch, options, work))
+        print(json.dumps({**vars(options), **about, **environment(torch), "seconds": spread(sum(took, [])),
+                          "measurements": [{"runs": len(t), "seconds": spread(t)} for t in took]}), flush=True)
+
+
+def run(torch, options, work, **about):
+    """Warms work up, then measures it as the options say. What else is to be told of it goes into a stream."""
+    start = time.perf_counter()
     for _ in range(3):
         work()
     if options.device == "cuda":
         torch.cuda.synchronize()
+    if options.stream:
+        stream(torch, options, work, {**about, "warm_up_seconds": time.perf_counter() - start})
+        return
     if options.serve:
         serve(torch, lambda: {"seconds": measure(torch, options, work, options.time)})
         return

@@ -12,7 +12,7 @@ import peer
 
 
 def main():
-    parser = peer.parser(__doc__)
+    parser = peer.parser(__doc__, stream=True)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--bn", choices=["eval", "train"], default="eval", help="batch normalisation by running or batch statistics")
     parser.add_argument("--method", choices=["retained", "repeated", "forward"], default="retained")

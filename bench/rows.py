@@ -7,7 +7,7 @@ Broadside with itself or with this machine, and need no peer.
 
 # Settings of PyTorch that are tried before a row; the fastest takes part in the comparison.
 STEP = [[], ["--contiguous"], ["--compile"]]
-STEP_CUDA = [["--bf16"], ["--bf16", "--compile"], ["--bf16", "--graphs"]]
+STEP_CUDA = [["--precision", "bf16", *more] for more in ([], ["--compile"], ["--graphs"])]
 HVP = [[*method, *layout] for method in (["--method", "retained"], ["--method", "repeated"], ["--method", "forward"])
        for layout in ([], ["--contiguous"])]
 
@@ -33,7 +33,7 @@ CPU = {
     "resnet20-bf16": {
         "kind": "step", "what": "ResNet-20, training step, batch 256, bf16", "model": "resnet20", "batch": 256,
         "ours": ["--precision", "bf16"], "bf16": True,
-        "theirs": [("PyTorch f32", [], 2.5), ("PyTorch bf16", ["--bf16"], 1.0)]},
+        "theirs": [("PyTorch f32", [], 2.5), ("PyTorch bf16", ["--precision", "bf16"], 1.0)]},
     "wrn-16-4": step("WRN-16-4", "wrn-16-4", 256, 1.3),
     "resnet18-cifar": step("ResNet-18 with the CIFAR stem", "resnet18-cifar", 256, 1.3),
     "resnet50": step("ResNet-50, 224x224", "resnet50", 32, 1.1, "--leaf", "16"),

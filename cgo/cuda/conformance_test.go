@@ -35,6 +35,6 @@ func TestConformanceWithoutHopper(t *testing.T) {
 	t.Setenv("BROADSIDE_CUDA_HOPPER", "0")
 	d := opened(t)
 	for _, k := range []kernels.Kernel{kernels.Conv2DForward, kernels.Conv2DBackwardInput} {
-		t.Run(k.String(), func(t *testing.T) { conformance.Kernel(t, d, k) })
+		t.Run(k.String(), func(t *testing.T) { conformance.Parts(t, d, k) })
 	}
 }

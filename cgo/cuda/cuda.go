@@ -3,7 +3,7 @@
 package cuda
 
 // #cgo CFLAGS: -I${SRCDIR}/../../kernels -I${SRCDIR}/../../kernels/cuda
-// #cgo LDFLAGS: -L${SRCDIR}/../../build/cuda -lbroadside_cuda -lcudart_static -l:libstdc++.a -lm -ldl -lrt -lpthread
+// #cgo LDFLAGS: -lbroadside_cuda -lcudart_static -l:libstdc++.a -lm -ldl -lrt -lpthread
 // #include <cuda.h>
 // #include "driver.h"
 // #include "queue.h"

@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,7 +27,8 @@ func newBench() *cobra.Command {
 // benchFlags are the flags of every benchmark.
 type benchFlags struct {
 	bench.Work
-	json bool
+	json, stream bool
+	unprinted    error // what kept a line of the stream from being printed
 }
 
 func (f *benchFlags) add(cmd *cobra.Command) {
@@ -35,6 +38,16 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.Time, "time", 4*time.Second, "how long to measure")
 	cmd.Flags().IntVar(&f.Rounds, "rounds", 5, "parts of that time for minimum, median and maximum")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.stream, "stream", false, "print JSON lines as soon as there are figures: a GPU's layers one by one, else the result so far and last the whole")
+}
+
+// work is the work to measure, whose figures are printed as they come where they are to be.
+func (f *benchFlags) work(cmd *cobra.Command) bench.Work {
+	w := f.Work
+	if lines := json.NewEncoder(cmd.OutOrStdout()); f.stream {
+		w.Report = func(figures any) { f.unprinted = cmp.Or(f.unprinted, lines.Encode(figures)) }
+	}
+	return w
 }
 
 // atLeast checks a whole number.
@@ -52,7 +65,18 @@ func (f *benchFlags) check(cmd *cobra.Command, more ...atLeast) error {
 	if f.Time <= 0 {
 		return usageError{fmt.Errorf("--time %v: must be above 0", f.Time), cmd.CommandPath()}
 	}
+	if f.json && f.stream {
+		return usageError{errors.New("--json and --stream: give one of them"), cmd.CommandPath()}
+	}
 	return nil
+}
+
+// finishBench prints a result as finish does, where it was not streamed.
+func finishBench[T any](cmd *cobra.Command, flags *benchFlags, result T, err error, text func(io.Writer, T) error) error {
+	if err == nil && flags.stream {
+		return flags.unprinted
+	}
+	return finish(cmd, flags.json, result, err, text)
 }
 
 // finish prints a result as JSON, or as text.
@@ -86,8 +110,8 @@ what this machine can do at most.`,
 			if err := flags.check(cmd, checks...); err != nil {
 				return err
 			}
-			r, err := bench.Step(cmd.Context(), flags.Work, devices, attack)
-			return finish(cmd, flags.json, r, err, printStep)
+			r, err := bench.Step(cmd.Context(), flags.work(cmd), devices, attack)
+			return finishBench(cmd, &flags, r, err, printStep)
 		},
 	}
 	flags.add(cmd)
@@ -124,12 +148,12 @@ same run.`,
 			}
 			if flags.OnGPU() {
 				flags.Model = cmp.Or(flags.Model, "resnet50")
-				r, err := bench.Layers(cmd.Context(), flags.Work, precisions(flags.Precision))
-				return finish(cmd, flags.json, r, err, printLayers)
+				r, err := bench.Layers(cmd.Context(), flags.work(cmd), precisions(flags.Precision))
+				return finishBench(cmd, &flags, r, err, printLayers)
 			}
 			flags.Model, flags.Precision = cmp.Or(flags.Model, "resnet20"), cmp.Or(flags.Precision, "f32")
-			r, err := bench.Kernels(cmd.Context(), flags.Work)
-			return finish(cmd, flags.json, r, err, printKernels)
+			r, err := bench.Kernels(cmd.Context(), flags.work(cmd))
+			return finishBench(cmd, &flags, r, err, printKernels)
 		},
 	}
 	flags.add(cmd)
@@ -168,8 +192,8 @@ devices share the samples evenly.`,
 			if err := checkBatchNorm(bn); err != nil {
 				return usageError{err, cmd.CommandPath()}
 			}
-			r, err := bench.HVP(cmd.Context(), flags.Work, devices, bn == "ghost")
-			return finish(cmd, flags.json, r, err, printHVP)
+			r, err := bench.HVP(cmd.Context(), flags.work(cmd), devices, bn == "ghost")
+			return finishBench(cmd, &flags, r, err, printHVP)
 		},
 	}
 	flags.add(cmd)

@@ -22,6 +22,7 @@ func TestBenchMistakes(t *testing.T) {
 		{"no rounds", "bench step --rounds 0", exitUsage, []string{"--rounds 0", "at least 1"}},
 		{"no batch", "bench step --batch 0", exitUsage, []string{"--batch 0", "at least 1"}},
 		{"no samples", "bench hvp --samples 0", exitUsage, []string{"--samples 0", "at least 1"}},
+		{"JSON twice", "bench hvp --json --stream", exitUsage, []string{"--json", "--stream", "one of them"}},
 		{"negative leaf", "bench kernels --leaf -1", exitUsage, []string{"--leaf -1", "at least 0"}},
 		{"batch of kernels on a CPU", "bench kernels --device cpu --batch 4", exitUsage, []string{"--batch", "--leaf for a CPU"}},
 		{"negative devices", "bench step --devices 1,-2", exitUsage, []string{"--devices -2", "at least 0"}},
@@ -84,6 +85,16 @@ func TestBenchStep(t *testing.T) {
 	if share < 0.999 || share > 1.001 {
 		t.Errorf("the breakdown adds up to %g", share)
 	}
+	lines := streamed[bench.StepResult](t, args)
+	for _, l := range lines[:2] { // after each round
+		if len(l.Runs) != 2 || l.Setting != setting || l.Breakdown != nil {
+			t.Errorf("printed on the way: %+v", l)
+		}
+		ordered(t, "images/s", l.Runs[1].ImagesPerSecond)
+	}
+	if last := lines[2]; len(lines) != 3 || last.Scaling == nil || last.Attack == nil || len(last.Breakdown) != len(r.Breakdown) {
+		t.Errorf("%d lines, the last of them %+v", len(lines), last)
+	}
 	if text := must(t, args...); !strings.Contains(text, "IMAGES/S") || !strings.Contains(text, "conv2d_backward_weight") || !strings.Contains(text, "FGSM") {
 		t.Errorf("printed %q", text)
 	}
@@ -118,6 +129,9 @@ func TestBenchKernels(t *testing.T) {
 	if calls["conv2d 3x3"] != 20 || calls["conv2d_forward 3x3"] != 7 || calls["conv2d_backward_input 3x3"] != 6 {
 		t.Errorf("windows %v", calls)
 	}
+	if lines := streamed[bench.KernelsResult](t, args); len(lines) != 1 || len(lines[0].Kernels) != len(r.Kernels) {
+		t.Errorf("printed %+v", lines)
+	}
 	if text := must(t, args...); !strings.Contains(text, "4 of 8x8x3 to 8x8x16, 3x3") {
 		t.Errorf("printed %q", text)
 	}
@@ -149,6 +163,13 @@ func TestBenchKernelsOnGPU(t *testing.T) {
 	if count["f32 forward"] != 9 || count["bf16 input gradient"] != 8 || count["bf16 weight gradient"] != 9 || count["backward"] != 9 {
 		t.Errorf("layers %v", count)
 	}
+	lines := streamed[bench.ConvRate](t, args) // the machine and the setting, and then the layers
+	if len(lines) != 1+len(r.Convolutions)+len(r.Norms) || lines[0].Layer != "" || lines[1].Layer != r.Convolutions[0].Layer {
+		t.Errorf("%d lines, the first of them %+v", len(lines), lines[:2])
+	}
+	for _, l := range lines[1:] {
+		ordered(t, l.Layer, l.MS)
+	}
 	if text := must(t, append(args, "--precision", "bf16")...); !strings.Contains(text, "8x8x3 to 8x8x16, 3x3") || strings.Contains(text, "weight gradient  f32") {
 		t.Errorf("printed %q", text)
 	}
@@ -177,10 +198,24 @@ func TestBenchHVP(t *testing.T) {
 		ordered(t, "product", r.ProductMS)
 		ordered(t, "gradient", r.GradientMS)
 		ordered(t, "ratio", r.Ratio)
+		lines := streamed[bench.HVPResult](t, args)
+		if len(lines) != 2 || lines[0].Setting != r.Setting {
+			t.Errorf("%s printed %+v", c.flags, lines)
+		}
+		ordered(t, "ratio after a round", lines[0].Ratio)
 		if text := must(t, args...); !strings.Contains(text, "product: ") || strings.Contains(text, "primal pass included") == c.reused {
 			t.Errorf("%s printed %q", c.flags, text)
 		}
 	}
+}
+
+// streamed are the lines that a benchmark prints with --stream.
+func streamed[T any](t *testing.T, args []string) (lines []T) {
+	t.Helper()
+	for line := range strings.Lines(must(t, append(args, "--stream")...)) {
+		lines = append(lines, decode[T](t, line))
+	}
+	return lines
 }
 
 // lastISA is an instruction set of this processor, and not the one used by default if there are several.

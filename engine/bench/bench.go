@@ -31,6 +31,15 @@ type Work struct {
 	ISA       string // instruction set of the kernels; "": the one that training uses
 	Time      time.Duration
 	Rounds    int // parts of Time that are timed apart
+	// Report, where it is not nil, is given figures as soon as there are any: of layers the result without them and then
+	// each layer, of other work the result so far, and the whole at the end.
+	Report func(figures any)
+}
+
+func (w Work) report(figures any) {
+	if w.Report != nil {
+		w.Report(figures)
+	}
 }
 
 // Spread is a quantity measured several times.
@@ -137,8 +146,8 @@ optimizer: {lr: 0.0001}
 }
 
 // rounds runs the works in turn for the given time, once to warm up and then round by round. It returns the
-// seconds that one run took in each round.
-func rounds(ctx context.Context, w Work, works ...func() error) ([][]float64, error) {
+// seconds that one run took in each round. After a round it calls sofar with what it will return.
+func rounds(ctx context.Context, w Work, sofar func(took [][]float64), works ...func() error) ([][]float64, error) {
 	took := make([][]float64, len(works))
 	part := w.Time / time.Duration(w.Rounds*len(works))
 	for r := -1; r < w.Rounds; r++ {
@@ -156,6 +165,9 @@ func rounds(ctx context.Context, w Work, works ...func() error) ([][]float64, er
 			if r >= 0 {
 				took[i] = append(took[i], time.Since(start).Seconds()/float64(runs))
 			}
+		}
+		if r >= 0 {
+			sofar(took)
 		}
 	}
 	return took, nil

@@ -36,14 +36,16 @@ func HVP(ctx context.Context, w Work, devices int, ghost bool) (*HVPResult, erro
 	if err != nil {
 		return nil, err
 	}
-	took, err := rounds(ctx, w, product, b.Gradient)
-	if err != nil {
-		return nil, err
-	}
-	out := &HVPResult{Environment: environment(b.Device()), Setting: setting, Devices: b.Devices(), BatchNorm: "eval", Reused: reused,
-		ProductMS: milliseconds(took[0]), GradientMS: milliseconds(took[1]), Ratio: ratios(took[0], took[1])}
+	out := &HVPResult{Environment: environment(b.Device()), Setting: setting, Devices: b.Devices(), BatchNorm: "eval", Reused: reused}
 	if ghost {
 		out.BatchNorm = "ghost"
+	}
+	_, err = rounds(ctx, w, func(took [][]float64) {
+		out.ProductMS, out.GradientMS, out.Ratio = milliseconds(took[0]), milliseconds(took[1]), ratios(took[0], took[1])
+		w.report(out)
+	}, product, b.Gradient)
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -78,6 +78,7 @@ func Kernels(ctx context.Context, w Work) (*KernelsResult, error) {
 		return nil, err
 	}
 	out.Kernels, out.Windows = rates(distinct, out.Limits, w.Precision, true), rates(windows, out.Limits, w.Precision, false)
+	w.report(out)
 	return out, ctx.Err()
 }
 

@@ -90,13 +90,16 @@ func Layers(ctx context.Context, w Work, precisions []string) (*LayersResult, er
 	if err := out.copying(t, norms); err != nil {
 		return nil, fmt.Errorf("timing a copy: %w", err)
 	}
+	w.report(out)
 	for _, c := range append(convs, norms...) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := out.add(t, c); err != nil {
+		rate, err := out.add(t, c)
+		if err != nil {
 			return nil, fmt.Errorf("timing %s of %s: %w", c.pass(), c.name(), err)
 		}
+		w.report(rate)
 	}
 	return out, nil
 }
@@ -122,15 +125,15 @@ func (r *LayersResult) copying(t layerTimer, norms []layerCall) error {
 	return err
 }
 
-// add times a call and puts it into the result.
-func (r *LayersResult) add(t layerTimer, c layerCall) error {
+// add times a call, puts its rate into the result and returns it.
+func (r *LayersResult) add(t layerTimer, c layerCall) (any, error) {
 	took, err := t.seconds(c.Call)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	once, twice, err := traffic(c.Call)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	seconds := spread(took).Median
 	time := LayerTime{Layer: c.name(), Pass: c.pass(), Count: c.count, MS: milliseconds(took), Bytes: once, GBS: once / seconds / 1e9}
@@ -138,10 +141,11 @@ func (r *LayersResult) add(t layerTimer, c layerCall) error {
 		rate := ConvRate{LayerTime: time, Precision: c.precision, TFLOPS: flops(c.Call) / seconds / 1e12}
 		rate.PeakShare = share(rate.TFLOPS, r.PeakTFLOPS[c.precision])
 		r.Convolutions = append(r.Convolutions, rate)
-		return nil
+		return rate, nil
 	}
-	r.Norms = append(r.Norms, NormRate{time, share(time.GBS, r.CopyGBS.Median), share(twice/seconds/1e9, r.CopyGBS.Median)})
-	return nil
+	rate := NormRate{time, share(time.GBS, r.CopyGBS.Median), share(twice/seconds/1e9, r.CopyGBS.Median)}
+	r.Norms = append(r.Norms, rate)
+	return rate, nil
 }
 
 // traffic counts the bytes of every argument once, and those that a norm's sums read twice.

@@ -12,9 +12,27 @@ import (
 
 // The layers of a ResNet-8 on 8x8 images, counted by hand.
 func TestLayers(t *testing.T) {
-	r, err := Layers(context.Background(), Work{Model: "resnet8", Batch: 4, Image: 8, Device: "cpu", Time: time.Millisecond, Rounds: 2}, []string{"f32", "bf16"})
+	var figures []any
+	report := func(v any) {
+		if r, ok := v.(*LayersResult); ok { // before there is a layer in it
+			v = *r
+		}
+		figures = append(figures, v)
+	}
+	r, err := Layers(context.Background(), Work{Model: "resnet8", Batch: 4, Image: 8, Device: "cpu", Time: time.Millisecond, Rounds: 2, Report: report}, []string{"f32", "bf16"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if first := figures[0].(LayersResult); first.Setting != r.Setting || first.CopyGBS != r.CopyGBS || len(first.Convolutions)+len(first.Norms) > 0 {
+		t.Errorf("the first figures: %+v", first)
+	}
+	for i, v := range figures[1:] {
+		if n := len(r.Convolutions); i < n && v != r.Convolutions[i] || i >= n && v != r.Norms[i-n] {
+			t.Errorf("figures %d: %+v", i+1, v)
+		}
+	}
+	if len(figures) != 1+len(r.Convolutions)+len(r.Norms) {
+		t.Errorf("%d figures", len(figures))
 	}
 	if want := (Setting{Model: "resnet8", Batch: 4, Leaf: 4, Ghost: 4, Image: "8x8x3", Classes: 10, Precision: "f32,bf16", Rounds: 2}); r.Setting != want {
 		t.Errorf("setting %+v, want %+v", r.Setting, want)

@@ -70,12 +70,18 @@ func Step(ctx context.Context, w Work, devices []int, attack bool) (*StepResult,
 		defer b.Close()
 		all, steps, out.Setting = append(all, b), append(steps, b.Step), setting
 	}
-	took, err := rounds(ctx, w, steps...)
+	out.Environment = environment(all[0].Device())
+	took, err := rounds(ctx, w, func(took [][]float64) {
+		out.Runs = nil
+		for i, b := range all {
+			out.Runs = append(out.Runs, StepRun{Devices: b.Devices(), ImagesPerSecond: spread(perSecond(float64(b.Batch()), took[i]))})
+		}
+		w.report(out)
+	}, steps...)
 	if err != nil {
 		return nil, err
 	}
 	out.PeakMemoryBytes = telemetry.PeakMemory()
-	out.Environment = environment(all[0].Device())
 	if attack {
 		if out.Attack, err = attackCost(all[0], w.Rounds); err != nil {
 			return nil, err
@@ -92,15 +98,16 @@ func Step(ctx context.Context, w Work, devices []int, attack bool) (*StepResult,
 	if out.Limits, err = measureLimits(all[0].Device()); err != nil {
 		return nil, err
 	}
-	for i, b := range all {
-		run := StepRun{Devices: b.Devices(), ImagesPerSecond: spread(perSecond(float64(b.Batch()), took[i])), GFLOPS: perUpdate / spread(took[i]).Median / 1e9}
+	for i := range out.Runs {
+		run := &out.Runs[i]
+		run.GFLOPS = perUpdate / spread(took[i]).Median / 1e9
 		run.PeakShare = share(run.GFLOPS, out.Limits.peak(out.Precision, run.Devices))
-		out.Runs = append(out.Runs, run)
 	}
 	if len(all) > 1 {
 		s := ratios(took[0], took[len(took)-1])
 		out.Scaling = &s
 	}
+	w.report(out)
 	return out, ctx.Err()
 }
 

@@ -25,11 +25,32 @@ type Reporter interface {
 	Errorf(format string, args ...any)
 }
 
-// Run checks every kernel of the device, each in a subtest.
+// Run checks every kernel of the device, each in a subtest, and convolutions in [Parts].
 func Run(t *testing.T, dev kernels.Device) {
 	for k := range kernels.KernelCount {
-		t.Run(k.String(), func(t *testing.T) { Kernel(t, dev, k) })
+		t.Run(k.String(), func(t *testing.T) { Parts(t, dev, k) })
 	}
+}
+
+// Parts checks one kernel of the device. What is checked of a convolution is in subtests that can be chosen by name:
+// strided, unit_stride and refusals.
+func Parts(t *testing.T, dev kernels.Device, k kernels.Kernel) {
+	switch k {
+	case kernels.Conv2DForward, kernels.Conv2DBackwardInput, kernels.Conv2DBackwardWeight:
+		t.Run("strided", func(t *testing.T) { checkProblems(t, dev, k, strided) })
+		t.Run("unit_stride", func(t *testing.T) {
+			checkProblems(t, dev, k, func(p problem) bool { return !strided(p) })
+		})
+		t.Run("refusals", func(t *testing.T) { checkRefusals(t, dev, k) })
+	default:
+		Kernel(t, dev, k)
+	}
+}
+
+// strided reports whether a problem is a convolution that passes over pixels.
+func strided(p problem) bool {
+	s := p.shape.(kernels.Conv2D)
+	return s.StrideH > 1 || s.StrideW > 1
 }
 
 // Apart returns the device with every argument of a call in a memory of its own that ends where the argument does: for
@@ -39,12 +60,23 @@ func Apart(dev kernels.Device) kernels.Device { return apartDevice{dev} }
 // Kernel checks one kernel of the device.
 func Kernel(r Reporter, dev kernels.Device, k kernels.Kernel) {
 	r.Helper()
+	checkProblems(r, dev, k, func(problem) bool { return true })
+	checkRefusals(r, dev, k)
+}
+
+// checkProblems checks the problems of a kernel that are wanted. Each keeps its number among all of them, and so its
+// random numbers.
+func checkProblems(r Reporter, dev kernels.Device, k kernels.Kernel, wanted func(problem) bool) {
+	r.Helper()
 	list := problems(k)
 	if len(list) == 0 {
 		r.Errorf("%s has no problems", k)
 	}
 	alive := map[string]bool{} // outputs that were seen with a value other than zero
 	for i, p := range list {
+		if !wanted(p) {
+			continue
+		}
 		for _, exact := range []bool{true, false} {
 			if exact && !p.exact {
 				continue
@@ -57,7 +89,6 @@ func Kernel(r Reporter, dev kernels.Device, k kernels.Kernel) {
 			r.Errorf("%s: output %s is zero in every problem", k, name)
 		}
 	}
-	checkRefusals(r, dev, k)
 }
 
 // checkProblem runs one problem on the device and on the oracle and compares them.

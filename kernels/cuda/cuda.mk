@@ -19,9 +19,10 @@ CUDA_LIB     := $(firstword $(dir $(wildcard $(addsuffix /libcudart_static.a,$(a
 CUDA_KNOWN   := $(if $(NVCC),$(patsubst sm_%,%,$(shell $(NVCC) --help 2>/dev/null | grep -o 'sm_[0-9]*a\{0,1\}' | sort -u)))
 CUDA_NEWEST  := $(lastword $(foreach a,80 90 100,$(filter $a,$(CUDA_KNOWN))))
 CUDA_ARCHS   ?= 80 $(if $(filter 90a,$(CUDA_KNOWN)),90a,90) $(filter 100,$(CUDA_KNOWN))
+CUDA_PTX     ?= $(CUDA_NEWEST)
 NVCC_FLAGS   := -O3 -std=c++17 --extended-lambda -Xptxas -v -Xcompiler -fPIC,-Wall -Ikernels -Ikernels/cuda -Ikernels/cuda/ptx
 NVCC_FLAGS   += $(if $(filter 90a,$(CUDA_ARCHS)),-DBROADSIDE_SM90A)
-NVCC_CODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_$(CUDA_NEWEST),code=compute_$(CUDA_NEWEST)
+NVCC_CODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
 CUDA_OBJECTS := $(patsubst kernels/cuda/%.cu,$(CUDA)/%.o,$(CUDA_SOURCES))
 
 # gorgonia.org/cu finds cuda.h and the linker its libraries through variables that Go's build cache does not look at,
@@ -36,7 +37,7 @@ GO_CUDA_ENV   := CPATH=$(CUDA_INCLUDES) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LI
 GO_CUDA_FLAGS  = -tags cuda -ldflags '$(GO_STRIP) -X broadside/cgo/cuda.library=$(shell cksum < $(CUDA)/libbroadside_cuda.a | tr " " -) \
 	"-extldflags=-Wl,--as-needed -static-libstdc++ -static-libgcc"'
 
-.PHONY: cuda cuda-deps cuda-nvcc cuda-kernels cuda-spills test-cuda gpu-check
+.PHONY: cuda cuda-deps cuda-nvcc cuda-kernels cuda-spills test-cuda gpu-check gpu-check-archive
 
 cuda: cuda-kernels ## the command-line tool with CUDA kernels, bin/broadside-cuda
 	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o bin/broadside-cuda ./cmd/broadside
@@ -55,7 +56,7 @@ cuda-spills: cuda-kernels ## registers that the CUDA kernels spill, for each ker
 $(CUDA)/nvcc: $(NVCC) | cuda-nvcc
 	@test -n '$(CUDA_LIB)' || { echo 'no libcudart_static.a near $(NVCC)' >&2; exit 1; }
 	@mkdir -p $(CUDA)
-	@echo '$(NVCC):$(patsubst %, sm_%,$(CUDA_ARCHS)), PTX of compute_$(CUDA_NEWEST)' | tee $@
+	@echo '$(NVCC):$(patsubst %, sm_%,$(CUDA_ARCHS))$(patsubst %,$(comma) PTX of compute_%,$(CUDA_PTX))' | tee $@
 
 $(CUDA)/%.o: kernels/cuda/%.cu $(CUDA_HEADERS) $(wildcard kernels/cuda/ptx/*) | $(CUDA)/nvcc
 	$(NVCC) $(NVCC_FLAGS) $(NVCC_CODE) -c -o $@ $< 2> $(CUDA)/$*.log || { cat $(CUDA)/$*.log >&2; exit 1; }
@@ -79,18 +80,26 @@ test-cuda: emu cuda-kernels ## the CUDA build's tests, on an emulated GPU
 	$(EMULATED_GPU) $(GO_CUDA_ENV) go test -short -timeout 30m \
 		-run 'OnGPU|TestDeviceCountDoesNotChangeBits|TestMemoriesDoNotChangeBits|TestRerunIsBitEqual|TestResumeIsBitEqual' $(GO_CUDA_FLAGS) ./engine
 
-GPU_CHECK := build/gpu-check
+# The check of one GPU: kernels for it alone, in a folder of their own, since it may have to travel to where little fits.
+GPU_CHECK       := build/gpu-check
+GPU_CHECK_MIB   := 64
+GPU_CHECK_ARCHS := $(if $(filter file default undefined,$(origin CUDA_ARCHS)),90a,$(CUDA_ARCHS))
+
+gpu-check: ## build/gpu-check.tar.xz: all checks and benchmarks, for a host with a GPU (CUDA_ARCHS, 90a); Go is not needed there
+	$(MAKE) CUDA=build/cuda-$(subst $(space),-,$(GPU_CHECK_ARCHS)) CUDA_ARCHS='$(GPU_CHECK_ARCHS)' CUDA_PTX= gpu-check-archive
 
 # The binaries share most of their bytes, which one large dictionary finds.
-gpu-check: GO_STRIP := -s -w
-gpu-check: cuda-kernels ## build/gpu-check.tar.xz: all checks and benchmarks, for any host with a GPU; Go is not needed there
+gpu-check-archive: GO_STRIP := -s -w
+gpu-check-archive: cuda-kernels
 	rm -rf $(GPU_CHECK)
-	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/collective/nccl $(GPU_CHECK)/engine/graph $(GPU_CHECK)/testdata
+	mkdir -p $(GPU_CHECK)/bin $(GPU_CHECK)/cgo/cuda $(GPU_CHECK)/engine/collective/nccl $(GPU_CHECK)/engine/graph $(GPU_CHECK)/bench $(GPU_CHECK)/testdata
 	for p in cgo/cuda engine/collective/nccl engine/graph engine; do \
 		$(GO_CUDA_ENV) go test -c $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/$$p/$$(basename $$p).test ./$$p || exit 1; done
 	$(GO_CUDA_ENV) go build $(GO_CUDA_FLAGS) -o $(GPU_CHECK)/bin/broadside-cuda ./cmd/broadside
 	cp -r testdata/golden $(GPU_CHECK)/testdata/
-	cp kernels/cuda/gpu_check.sh $(GPU_CHECK)/run.sh
+	cp bench/peer.py bench/pytorch_step.py bench/pytorch_hvp.py $(GPU_CHECK)/bench/
+	cp kernels/cuda/check/run.sh kernels/cuda/check/plan.sh $(GPU_CHECK)/
 	git describe --always --dirty > $(GPU_CHECK)/revision
 	tar -C build -cf - gpu-check | xz -T1 --lzma2=preset=3,dict=256MiB > $(GPU_CHECK).tar.xz
-	@ls -lh $(GPU_CHECK).tar.xz
+	@size=$$(stat -c %s $(GPU_CHECK).tar.xz); echo "$(GPU_CHECK).tar.xz: $$size bytes"; \
+		test $$size -le $$(($(GPU_CHECK_MIB) << 20)) || { echo 'more than the $(GPU_CHECK_MIB) MiB that it may have' >&2; exit 1; }

@@ -11,7 +11,6 @@ GO_MPI_ENV   = CPATH=$(MPI_INCLUDE) LIBRARY_PATH=$(MPI_LIB)
 GO_MPI_CUDA_ENV   = CPATH=$(CUDA_INCLUDES):$(MPI_INCLUDE) LIBRARY_PATH=$(CURDIR)/$(CUDA):$(CUDA_LIB):$(MPI_LIB) \
 	$(if $(CUDA_FOREIGN),CGO_CPPFLAGS='-I$(CURDIR)/cgo/cuda/compat -I$(CUDA_INCLUDE)')
 GO_MPI_CUDA_FLAGS = $(patsubst cuda,cuda$(comma)mpi,$(GO_CUDA_FLAGS))
-comma            := ,
 
 .PHONY: mpi mpi-cuda mpi-deps mpi-found test-mpi test-mpi-cuda
 

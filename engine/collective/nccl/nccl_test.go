@@ -17,6 +17,7 @@ import (
 	"broadside/cgo/cpu"
 	"broadside/cgo/cuda"
 	"broadside/engine/collective"
+	"broadside/engine/collective/local"
 	"broadside/kernels"
 )
 
@@ -142,69 +143,100 @@ func near(got []float32, sum, magnitude []float64, size int) error {
 
 func TestCollectives(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 4} {
-		devices, comms := ends(t, size, 20*time.Second)
-		for _, n := range []int{0, 1, 2, 3, 4, 7, 1000, 1001, 4099, 100_000} {
-			var m []kernels.Memory
-			for r, d := range devices {
-				m = append(m, memory(t, d, append([]float32{5}, append(fill(n, r), 6)...)))
-			}
-			buffer := func(r int) collective.Buffer { return collective.Buffer{Memory: m[r], Offset: 1, Count: n} }
-			refill := func() {
-				for r := range m {
-					m[r].WriteFloats(1, fill(n, r))
-				}
-			}
-			sum, magnitude := sums(n, size)
+		t.Run(fmt.Sprintf("of %d", size), func(t *testing.T) { collectives(t, size) })
+	}
+}
 
-			all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.AllReduce(buffer(r)) })
-			first := cells(m[0])
+func collectives(t *testing.T, size int) {
+	devices, comms := ends(t, size, 20*time.Second)
+	for _, n := range []int{0, 1, 2, 3, 4, 7, 1000, 1001, 4099, 100_000} {
+		var m []kernels.Memory
+		for r, d := range devices {
+			m = append(m, memory(t, d, append([]float32{5}, append(fill(n, r), 6)...)))
+		}
+		buffer := func(r int) collective.Buffer { return collective.Buffer{Memory: m[r], Offset: 1, Count: n} }
+		refill := func() {
 			for r := range m {
-				got := cells(m[r])
-				if got[0] != 5 || got[n+1] != 6 {
-					t.Errorf("%d ranks, %d floats: all-reduce wrote around its buffer", size, n)
-				}
-				check(t, near(got[1:n+1], sum, magnitude, size))
-				if !slices.Equal(got, first) {
-					t.Errorf("%d ranks, %d floats: rank %d has another sum than rank 0", size, n, r)
-				}
+				m[r].WriteFloats(1, fill(n, r))
 			}
+		}
+		sum, magnitude := sums(n, size)
+
+		all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.AllReduce(buffer(r)) })
+		first := cells(m[0])
+		for r := range m {
+			got := cells(m[r])
+			if got[0] != 5 || got[n+1] != 6 {
+				t.Errorf("%d ranks, %d floats: all-reduce wrote around its buffer", size, n)
+			}
+			check(t, near(got[1:n+1], sum, magnitude, size))
+			if !slices.Equal(got, first) {
+				t.Errorf("%d ranks, %d floats: rank %d has another sum than rank 0", size, n, r)
+			}
+		}
+		refill()
+		all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.ReduceScatter(buffer(r)) })
+		for r := range m {
+			from, k := collective.Part(n, size, r)
+			check(t, near(cells(m[r])[1+from:1+from+k], sum[from:from+k], magnitude[from:], size))
+		}
+		all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.AllGather(buffer(r)) })
+		for r := range m {
+			check(t, near(cells(m[r])[1:n+1], sum, magnitude, size))
+		}
+		for root := range size {
 			refill()
-			all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.ReduceScatter(buffer(r)) })
+			all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.Broadcast(buffer(r), root) })
 			for r := range m {
-				from, k := collective.Part(n, size, r)
-				check(t, near(cells(m[r])[1+from:1+from+k], sum[from:from+k], magnitude[from:], size))
-			}
-			all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.AllGather(buffer(r)) })
-			for r := range m {
-				check(t, near(cells(m[r])[1:n+1], sum, magnitude, size))
-			}
-			for root := range size {
-				refill()
-				all(t, comms, func(r int, c collective.Comm) collective.Pending { return c.Broadcast(buffer(r), root) })
-				for r := range m {
-					if got := cells(m[r]); !slices.Equal(got[1:n+1], fill(n, root)) || got[0] != 5 || got[n+1] != 6 {
-						t.Errorf("%d ranks, %d floats: broadcast of rank %d to rank %d", size, n, root, r)
-					}
+				if got := cells(m[r]); !slices.Equal(got[1:n+1], fill(n, root)) || got[0] != 5 || got[n+1] != 6 {
+					t.Errorf("%d ranks, %d floats: broadcast of rank %d to rank %d", size, n, root, r)
 				}
 			}
 		}
-		all(t, comms, func(_ int, c collective.Comm) collective.Pending { return c.Barrier() })
-		var group sync.WaitGroup
-		for r, c := range comms {
-			group.Go(func() {
-				values := make([]float64, 2*size)
-				values[2*r], values[2*r+1] = math.Pi*float64(r), math.Inf(-r)
-				if err := c.Exchange(values); err != nil {
-					t.Error(err)
+	}
+	all(t, comms, func(_ int, c collective.Comm) collective.Pending { return c.Barrier() })
+	var group sync.WaitGroup
+	for r, c := range comms {
+		group.Go(func() {
+			values := make([]float64, 2*size)
+			values[2*r], values[2*r+1] = math.Pi*float64(r), math.Inf(-r)
+			if err := c.Exchange(values); err != nil {
+				t.Error(err)
+			}
+			for i := range size {
+				if values[2*i] != math.Pi*float64(i) || values[2*i+1] != math.Inf(-i) {
+					t.Errorf("rank %d got %v", r, values)
 				}
-				for i := range size {
-					if values[2*i] != math.Pi*float64(i) || values[2*i+1] != math.Inf(-i) {
-						t.Errorf("rank %d got %v", r, values)
-					}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// A group of one is what a host with one GPU can try: NCCL's collectives there leave the bits that the tree's do.
+func TestOneRankIsTheTree(t *testing.T) {
+	devices, comms := ends(t, 1, 20*time.Second)
+	tree, err := local.New(devices, local.Options{Algorithm: local.Tree})
+	check(t, err)
+	defer func() { check(t, tree[0].Close()) }()
+	odd := []float32{float32(math.Copysign(0, -1)), 1e-42, float32(math.Inf(-1)), math.MaxFloat32}
+	for _, n := range []int{1, 1000, 100_001} {
+		values := append(odd, fill(n, 0)...)
+		for name, start := range map[string]func(collective.Comm, collective.Buffer) collective.Pending{
+			"all-reduce": collective.Comm.AllReduce, "reduce-scatter": collective.Comm.ReduceScatter, "all-gather": collective.Comm.AllGather,
+			"broadcast": func(c collective.Comm, b collective.Buffer) collective.Pending { return c.Broadcast(b, 0) },
+		} {
+			m := []kernels.Memory{memory(t, devices[0], values), memory(t, devices[0], values)}
+			for i, c := range []collective.Comm{comms[0], tree[0]} {
+				check(t, start(c, collective.Whole(m[i])).Wait())
+			}
+			want := cells(m[1])
+			for i, v := range cells(m[0]) {
+				if math.Float32bits(v) != math.Float32bits(want[i]) {
+					t.Fatalf("%s of %d floats: float %d is %v, by the tree %v", name, len(values), i, v, want[i])
 				}
-			})
+			}
 		}
-		group.Wait()
 	}
 }
 
