@@ -137,6 +137,9 @@ func startTrainerOn(t testing.TB, r *recipe.Recipe, pair *data.Pair, devices []k
 			n.Freeze()
 			n.Local(n.LinearWithoutBias("head1", features[0], set.Classes))
 			return n.Build(n.LinearWithoutBias("head2", features[1], set.Classes))
+		case "dropout":
+			x := n.ReLU(n.BatchNorm("bn", n.Conv2D("conv", n.In(), 8, graph.Square(3, 1, 1), graph.ConvOptions{})))
+			return n.Build(n.Linear("fc", n.Dropout(n.GlobalAvgPool(n.MaxPool(x, graph.Square(2, 2, 0))), 0.5), set.Classes))
 		case "mlp":
 			return n.Build(n.Linear("fc2", n.ReLU(n.BatchNorm("bn", n.Linear("fc1", n.In(), 7))), set.Classes))
 		case "smooth":
