@@ -306,7 +306,7 @@ func TestClock(t *testing.T) {
 	if l := ended(t, lines, 3); l.Reason != "0 s are left of 3" {
 		t.Errorf("%+v", l)
 	}
-	if last := lines[len(lines)-1]; last.Next != 2 || !strings.Contains(text, "go on with FROM=2") {
+	if last := lines[len(lines)-1]; last.Next != 2 || !strings.Contains(text, "resume with FROM=2") {
 		t.Errorf("%+v\n%s", last, text)
 	}
 	run(t, 2, out, "step first 60 . true\nstep second 2 . true\n", "BUDGET=14") // the second needs no 15

@@ -181,7 +181,7 @@ finish() {
   rm -f "$out/.line"
   echo "== $1: $passed passed, $skipped skipped, ${#failed[@]} failed, $SECONDS s; $results"
   for n in "${failed[@]}"; do echo "   failed: $n"; done
-  [ -z "$next" ] || echo "   go on with FROM=$next"
+  [ -z "$next" ] || echo "   resume with FROM=$next"
   exit $status
 }
 
