@@ -27,14 +27,14 @@ type copyNorms struct {
 	copy    kernels.Pass
 	dropped []kernels.Memory // each worker's batch statistics
 	each    []float64        // norms of the copies
-	read    [1]float64       // norm read last
+	read    []float64        // norm read last
 }
 
 // newCopyNorms returns nil if no method asks.
 func newCopyNorms(t *trainer) *copyNorms {
 	for _, m := range t.methods {
 		if s, ok := m.Method.(methods.CopyScaler); ok && t.fleet.copies > 1 {
-			return &copyNorms{keptJobs: &keptJobs{}, trainer: t, method: s, each: make([]float64, t.fleet.copies)}
+			return &copyNorms{keptJobs: &keptJobs{}, trainer: t, method: s, each: make([]float64, t.fleet.copies), read: make([]float64, 1)}
 		}
 	}
 	return nil
@@ -148,7 +148,7 @@ func (c *copyNorms) normOf(x kernels.Memory) (float64, error) {
 	if err := f.run(c.norm, x, nil); err != nil {
 		return 0, err
 	}
-	c.result.ReadDoubles(0, c.read[:])
+	c.result.ReadDoubles(0, c.read)
 	return c.read[0], kernels.Sync(f.dev)
 }
 

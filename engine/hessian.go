@@ -29,7 +29,7 @@ type hessian struct {
 	dot       kernels.Pass
 	mean      kernels.Pass // of a sum over the samples
 	result    kernels.Memory
-	inner     [1]float64 // product read last
+	inner     []float64 // product read last
 	products  int
 }
 
@@ -44,7 +44,7 @@ const resultBase = graph.FreeBase
 // newHessian allocates the operator's lanes. ghost selects batch statistics instead of the running
 // ones.
 func newHessian(f *fleet, on *resident, samples []int32, ghost bool, seed uint64, stream uint32) (*hessian, error) {
-	h := &hessian{fleet: f, on: on, samples: samples, kind: hessianProgram, seed: seed, stream: stream, primal: make([]bool, len(f.workers))}
+	h := &hessian{fleet: f, on: on, samples: samples, kind: hessianProgram, seed: seed, stream: stream, primal: make([]bool, len(f.workers)), inner: make([]float64, 1)}
 	unit := 1 // samples that stay together
 	if ghost && f.syncBN {
 		return nil, fmt.Errorf("a Hessian with batch norm by ghosts: with batch.sync_bn true training takes its statistics over a whole batch, not over ghosts; use the running statistics (--bn eval)")
@@ -138,7 +138,7 @@ func (h *hessian) Dot(a, b kernels.Memory) (float64, error) {
 	if err := h.fleet.run(h.dot, a, b); err != nil {
 		return 0, err
 	}
-	h.result.ReadDoubles(0, h.inner[:])
+	h.result.ReadDoubles(0, h.inner)
 	return h.inner[0], kernels.Sync(h.fleet.dev)
 }
 

@@ -19,7 +19,7 @@ type lengths struct {
 	less    kernels.Pass   // y = x - y
 	start   []float32      // parameters at the beginning of training; nil until asked for
 	each    []float64      // squared norms read last
-	inner   [1]float64     // product read last
+	inner   []float64      // product read last
 }
 
 func newLengths(f *fleet) (*lengths, error) {
@@ -33,7 +33,7 @@ func newLengths(f *fleet) (*lengths, error) {
 
 func (l *lengths) alloc() (err error) {
 	f, tensors := l.fleet, len(l.fleet.net.Params)
-	l.each = make([]float64, tensors)
+	l.each, l.inner = make([]float64, tensors), make([]float64, 1)
 	if l.scratch, err = f.dev.Alloc(f.net.ParamCells()); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (l *lengths) product(x, y kernels.Memory) (float64, error) {
 	if err := l.fleet.run(l.dot, x, y); err != nil {
 		return 0, err
 	}
-	l.squares.ReadDoubles(0, l.inner[:])
+	l.squares.ReadDoubles(0, l.inner)
 	return l.inner[0], kernels.Sync(l.fleet.dev)
 }
 
